@@ -70,6 +70,8 @@ mod jwt_authn;
 #[cfg(test)]
 mod listeners;
 #[cfg(test)]
+mod management_servers;
+#[cfg(test)]
 mod mirrors;
 #[cfg(test)]
 mod network_filters;

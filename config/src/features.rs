@@ -143,12 +143,8 @@ const FEATURES: &[(&str, &[&str])] = &[
     (
         "xDS",
         &[
-            "envoy.config.core.v3.ApiConfigSource",
-            "envoy.config.bootstrap.v3.Bootstrap.DynamicResources.ads_config",
             "envoy.config.bootstrap.v3.Bootstrap.DynamicResources.cds_resources_locator",
             "envoy.config.bootstrap.v3.Bootstrap.DynamicResources.lds_resources_locator",
-            "envoy.config.core.v3.ConfigSource.ads",
-            "envoy.config.core.v3.ConfigSource.api_config_source",
             "envoy.config.core.v3.ConfigSource.authorities",
             "envoy.config.core.v3.ConfigSource.self",
             "envoy.extensions.filters.network.http_connection_manager.v3.ScopedRoutes",

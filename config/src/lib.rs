@@ -22,6 +22,9 @@ mod source;
 /// All steps, in order.
 mod load;
 
+/// Protobuf to structs.
+mod decode;
+
 /// Envoy's descriptors.
 mod descriptors;
 
@@ -50,6 +53,7 @@ mod render;
 mod compatibility;
 
 pub use compatibility::{RefusedValues, page as compatibility_page};
+pub use decode::Decoder;
 pub use load::{Loaded, load, load_as, load_with_json};
 pub use path::Path;
 pub use problems::{Problem, Problems, Severity, Spot};

@@ -1,6 +1,8 @@
 use prost::Message as _;
-use prost_reflect::{DescriptorPool, DynamicMessage, SerializeOptions};
+use prost_reflect::{DescriptorPool, DynamicMessage, ReflectMessage as _, SerializeOptions};
+use serde::Deserialize;
 
+use crate::check::UnknownFields;
 use crate::schema::{Bootstrap, Message};
 use crate::{Path, Problem, Problems, Source, check, descriptors, read, redact, structs};
 
@@ -82,10 +84,21 @@ fn read_with<M: Message>(
         }
         return None;
     };
-    check::check(&message, pool, problems);
+    check::check(&message, pool, UnknownFields::Refused, problems);
     if problems.has_errors() {
         return what_fits(message, source, is_all_there, problems);
     }
+    convert(message, pool, problems)
+}
+
+/// The struct of a checked message, and the JSON that Envoy prints for it.
+pub(crate) fn convert<M: for<'de> Deserialize<'de>>(
+    message: DynamicMessage,
+    pool: &DescriptorPool,
+    problems: &mut Problems,
+) -> Option<(M, serde_json::Value)> {
+    let root = Path::root();
+    let descriptor = message.descriptor();
     let options = SerializeOptions::new().use_proto_field_name(true);
     let json = message.serialize_with_options(serde_json::value::Serializer, &options);
     match (structs::decode(message), json) {

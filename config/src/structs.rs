@@ -6,6 +6,7 @@
 use std::fmt::Display;
 
 use prost_reflect::{DescriptorPool, DynamicMessage, Kind, MapKey, ReflectMessage as _, Value};
+use serde::Deserialize;
 use serde::de::value::{MapDeserializer, SeqDeserializer, StringDeserializer};
 use serde::de::{self, DeserializeSeed, IntoDeserializer as _, MapAccess, Visitor};
 use serde::forward_to_deserialize_any;
@@ -14,7 +15,7 @@ use crate::check::{open_any, seconds_and_nanos};
 use crate::schema::{Any, Message};
 
 /// Converts `message` to `M`. An error means that the check accepted something that it should not.
-pub(crate) fn decode<M: Message>(message: DynamicMessage) -> Result<M, Error> {
+pub(crate) fn decode<M: for<'de> Deserialize<'de>>(message: DynamicMessage) -> Result<M, Error> {
     decode_with(message, Scope::All)
 }
 
@@ -23,7 +24,10 @@ pub(crate) fn decode_what_fits<M: Message>(message: DynamicMessage) -> Result<M,
     decode_with(message, Scope::WhatFits)
 }
 
-fn decode_with<M: Message>(message: DynamicMessage, scope: Scope) -> Result<M, Error> {
+fn decode_with<M: for<'de> Deserialize<'de>>(
+    message: DynamicMessage,
+    scope: Scope,
+) -> Result<M, Error> {
     let pool = message.descriptor().parent_pool().clone();
     let kind = Kind::Message(message.descriptor());
     let value = Value::Message(message);

@@ -18,16 +18,17 @@ use corvoy_config::{self as config, Path, Problems};
 use crate::access_log;
 use crate::access_log::files::Files;
 use crate::admin_settings;
-use crate::config_source::FileSource;
-use crate::config_source::compile::{Resource, check_existence, file_source, in_words};
+use crate::config_source::compile::in_words;
 use crate::downstream::{self, ListenAddress};
-use crate::dynamic_compile::{Cause, Dynamic, Kind};
+use crate::dynamic_compile::{
+    Cause, Change, Dynamic, DynamicSources, Kind, Updated, check_servers, dynamic_sources,
+};
 use crate::fingerprint::Fingerprint;
 use crate::in_force::InForce;
 use crate::node::Node;
 use crate::request::mirror;
 use crate::resources_compile::{
-    Round, check_use_of_clusters, clusters_are_known, name_clusters_at_run_time,
+    Round, check_use_of_clusters, clusters_are_known, management_servers, name_clusters_at_run_time,
 };
 use crate::runtime::{Reader, Runtime};
 use crate::runtime_compile::{
@@ -64,30 +65,6 @@ pub struct Compiled {
     pub in_force: InForce,
     /// Where clusters and listeners come from that the bootstrap does not have.
     pub sources: DynamicSources,
-}
-
-/// `dynamic_resources`
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct DynamicSources {
-    /// `cds_config`
-    pub clusters: Option<FileSource>,
-    /// `lds_config`
-    pub listeners: Option<FileSource>,
-}
-
-impl DynamicSources {
-    const fn any(&self) -> bool {
-        self.clusters.is_some() || self.listeners.is_some()
-    }
-}
-
-/// What was made of resources that came while the process runs.
-#[derive(Debug)]
-pub struct Updated {
-    /// The configuration with those that can be used.
-    pub compiled: Option<Compiled>,
-    /// Why others are rejected, in words; none: all are used.
-    pub rejected: Option<String>,
 }
 
 /// Compiles one configuration after the other.
@@ -138,13 +115,13 @@ impl Compiler {
         })
     }
 
-    /// Compiles the bootstrap again with these dynamic resources of a kind: the usable ones among them. One that
+    /// Compiles the bootstrap again with changed dynamic resources of a kind: the usable ones among them. One that
     /// is not usable stays what it was, if there was one of its name.
     /// So does one that is `unusable`, for a reason that only shows when it is put into force.
     pub fn update(
         &self,
         kind: Kind,
-        resources: Vec<Resource>,
+        change: Change,
         unusable: &HashMap<String, String>,
         registry: &Registry,
     ) -> Updated {
@@ -153,7 +130,7 @@ impl Compiler {
             return Updated { compiled: None, rejected: None };
         };
         let mut dynamic = self.in_force.borrow().dynamic.clone();
-        let before = dynamic.replace(kind, resources);
+        let before = dynamic.apply(kind, change);
         let mut rejected: Option<String> = None;
         if !unusable.is_empty() || !dynamic.are_of_kind(kind) {
             rejected = Some(dynamic.reject(kind, &before, unusable, &Problems::default()));
@@ -313,6 +290,9 @@ impl Compiler {
         if !are_clusters_known && !listeners.is_empty() {
             problems.not_checked("whether the clusters that routes refer to exist");
         }
+        if are_clusters_known {
+            check_servers(&sources, has_identity, |name| by_name.contains_key(name), problems);
+        }
         let any_name = if are_clusters_known { None } else { Some(0) };
         // A cluster may come that is not there yet.
         let may_come = sources.clusters.is_some() && !dynamic.has_clusters;
@@ -362,9 +342,11 @@ impl Compiler {
             let is_any_used = name_clusters_at_run_time(listeners, &compiled, &routes);
             let chains = compiled.iter().flat_map(|listener| listener.filter_chains.all());
             let of_listeners = chains.flat_map(|chain| chain.numbers(&routes));
-            let used = of_listeners
-                .chain([of_sinks, &mirrored_to].into_iter().flat_map(Uses::numbers))
-                .collect();
+            let used =
+                of_listeners.chain([of_sinks, &mirrored_to].into_iter().flat_map(Uses::numbers));
+            let servers = management_servers(&clusters, &compiled, secrets);
+            let servers = servers.iter().filter_map(|name| by_name.get(name.as_str()));
+            let used = used.chain(servers.map(|number| number.index())).collect();
             check_use_of_clusters(&clusters, &used, is_any_used, &resources, problems);
         }
         let (admin, admin_settings) = admin.as_ref().map_or_else(Default::default, |schema| {
@@ -391,25 +373,6 @@ impl Compiler {
         })
     }
 }
-
-/// Where dynamic resources come from.
-fn dynamic_sources(
-    schema: &config::DynamicResources,
-    at: &Path,
-    problems: &mut Problems,
-) -> DynamicSources {
-    let config::DynamicResources { lds_config, cds_config } = schema;
-    let mut source = |schema: Option<&config::ConfigSource>, field: &str| {
-        let source = file_source(schema?)?;
-        check_existence(&source, schema?, &at.field(field), problems)?;
-        Some(source)
-    };
-    DynamicSources {
-        clusters: source(cds_config.as_ref(), "cds_config"),
-        listeners: source(lds_config.as_ref(), "lds_config"),
-    }
-}
-
 /// The format of the operational log, as `--log-format` has it. A JSON object is one whose texts have
 /// specifiers.
 fn log_format(schema: &config::ApplicationLogConfig) -> Option<String> {

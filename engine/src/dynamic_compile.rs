@@ -1,11 +1,13 @@
-//! The clusters and listeners that come while the process runs.
+//! The clusters and listeners that come while the process runs, and where they come from.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use corvoy_config::{self as config, Path, Problems};
 
-use crate::config_source::compile::Resource;
+use crate::compile::Compiled;
+use crate::config_source::compile::{self as source_compile, Resource, check_existence};
+use crate::config_source::{ConfigSource, GrpcSource};
 
 /// Which resources.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -26,6 +28,15 @@ impl Kind {
         }
     }
 
+    /// The full name of the message.
+    #[must_use]
+    pub const fn message(self) -> &'static str {
+        match self {
+            Self::Clusters => "envoy.config.cluster.v3.Cluster",
+            Self::Listeners => "envoy.config.listener.v3.Listener",
+        }
+    }
+
     /// Where their problems are.
     fn at(self) -> Path {
         Path::root().field(match self {
@@ -40,6 +51,29 @@ impl Kind {
             Self::Listeners => matches!(resource.message, config::Any::Listener(_)),
         }
     }
+}
+
+/// What is different in the resources of a kind.
+#[derive(Clone, Debug)]
+pub enum Change {
+    /// These are all that there are now.
+    All(Vec<Resource>),
+    /// These are different or new, and those with these names are gone.
+    Some {
+        /// Different or new.
+        changed: Vec<Resource>,
+        /// Gone.
+        removed: Vec<String>,
+    },
+}
+
+/// What was made of resources that came while the process runs.
+#[derive(Debug)]
+pub struct Updated {
+    /// The configuration with those that can be used.
+    pub compiled: Option<Compiled>,
+    /// Why others are rejected, in words; none: all are used.
+    pub rejected: Option<String>,
 }
 
 /// Why something is compiled.
@@ -69,10 +103,28 @@ pub(crate) struct Item<'a, S> {
 }
 
 impl Dynamic {
-    /// Replaces those of a kind; returns the former ones.
-    pub(crate) fn replace(&mut self, kind: Kind, resources: Vec<Resource>) -> Vec<Arc<Resource>> {
+    /// Changes those of a kind; returns the former ones.
+    pub(crate) fn apply(&mut self, kind: Kind, change: Change) -> Vec<Arc<Resource>> {
         self.has_clusters |= kind == Kind::Clusters;
-        std::mem::replace(self.list(kind), resources.into_iter().map(Arc::new).collect())
+        let list = self.list(kind);
+        let before = list.clone();
+        match change {
+            Change::All(resources) => *list = resources.into_iter().map(Arc::new).collect(),
+            Change::Some { changed, removed } => {
+                let removed: HashSet<&str> = removed.iter().map(String::as_str).collect();
+                list.retain(|resource| !removed.contains(resource.name()));
+                let places = list.iter().enumerate();
+                let places: HashMap<String, usize> =
+                    places.map(|(i, resource)| (resource.name().to_owned(), i)).collect();
+                for resource in changed.into_iter().map(Arc::new) {
+                    match places.get(resource.name()).and_then(|place| list.get_mut(*place)) {
+                        Some(known) => *known = resource,
+                        None => list.push(resource),
+                    }
+                }
+            }
+        }
+        before
     }
 
     fn list(&mut self, kind: Kind) -> &mut Vec<Arc<Resource>> {
@@ -151,3 +203,74 @@ impl Dynamic {
         list.iter().all(|resource| kind.is_of(resource))
     }
 }
+
+/// `dynamic_resources`
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct DynamicSources {
+    /// `cds_config`
+    pub clusters: Option<ConfigSource>,
+    /// `lds_config`
+    pub listeners: Option<ConfigSource>,
+    /// `ads_config`
+    pub ads: Option<GrpcSource>,
+}
+
+impl DynamicSources {
+    pub(crate) const fn any(&self) -> bool {
+        self.clusters.is_some() || self.listeners.is_some() || self.ads.is_some()
+    }
+}
+
+/// Where dynamic resources come from.
+pub(crate) fn dynamic_sources(
+    schema: &config::DynamicResources,
+    at: &Path,
+    problems: &mut Problems,
+) -> DynamicSources {
+    let config::DynamicResources { lds_config, cds_config, ads_config } = schema;
+    let mut source = |schema: Option<&config::ConfigSource>, field: &str| {
+        let at = at.field(field);
+        let source = source_compile::source(schema?, &at, problems)?;
+        check_existence(&source, schema?, &at, problems)?;
+        Some(source)
+    };
+    DynamicSources {
+        clusters: source(cds_config.as_ref(), "cds_config"),
+        listeners: source(lds_config.as_ref(), "lds_config"),
+        ads: ads_config.as_ref().and_then(|schema| {
+            source_compile::grpc_source(schema, &at.field("ads_config"), problems)
+        }),
+    }
+}
+
+/// Checks that the management servers that the bootstrap names can be talked to.
+pub(crate) fn check_servers(
+    sources: &DynamicSources,
+    has_identity: bool,
+    is_cluster: impl Fn(&str) -> bool,
+    problems: &mut Problems,
+) {
+    let DynamicSources { clusters, listeners, ads } = sources;
+    let api = "api_config_source";
+    let of = |source: &Option<ConfigSource>| source.as_ref()?.server().cloned();
+    let servers = [
+        (ads.clone(), vec!["ads_config"]),
+        (of(clusters), vec!["cds_config", api]),
+        (of(listeners), vec!["lds_config", api]),
+    ];
+    for (server, fields) in servers {
+        let Some(GrpcSource { cluster, .. }) = server else { continue };
+        let root = Path::root().field("dynamic_resources");
+        let at = fields.iter().fold(root, |at, field| at.field(field));
+        if !has_identity {
+            problems.missing(&at, NEEDS_IDENTITY);
+        }
+        if !is_cluster(&cluster) {
+            let at = at.field("grpc_services").index(0).field("envoy_grpc").field("cluster_name");
+            problems.error(&at, format!("unknown cluster '{cluster}'"));
+        }
+    }
+}
+
+const NEEDS_IDENTITY: &str = "a management server needs a `node` with an `id` and a `cluster`, or \
+                              --service-node and --service-cluster, as in Envoy";

@@ -19,6 +19,7 @@ use crate::transport::tls::context::compile::Secrets;
 use crate::upstream;
 use crate::upstream::cluster::Cluster;
 use crate::upstream::compile::Surroundings;
+use crate::upstream::discovery::Discovery;
 use crate::upstream::numbers::Number;
 
 /// One configuration being compiled.
@@ -229,6 +230,26 @@ pub(crate) fn names_are_read<'a>(
         let at = at.index(i).field("name");
         if name.is_empty() { problems.is_left_out(&at) } else { problems.is_read(&at) }
     })
+}
+
+/// The names of the clusters that resources come from.
+pub(crate) fn management_servers(
+    clusters: &[Arc<Cluster>],
+    listeners: &[Arc<Listener>],
+    secrets: &Secrets,
+) -> Vec<String> {
+    let of_secrets = secrets.sources().into_iter().map(|secret| secret.origin);
+    let of_hosts = clusters.iter().filter_map(|cluster| match &cluster.discovery {
+        Discovery::Eds(eds) => Some(eds.source.clone()),
+        Discovery::Static(_) | Discovery::Dns(_) => None,
+    });
+    let chains = listeners.iter().flat_map(|listener| listener.filter_chains.all());
+    let of_routes = chains.filter_map(|chain| match &chain.speaks {
+        Speaks::Http(service) => Some(service.routes.source.as_ref()?.origin.clone()),
+        Speaks::Tcp(_) => None,
+    });
+    let sources = of_secrets.chain(of_hosts).chain(of_routes);
+    sources.filter_map(|source| Some(source.server()?.cluster.clone())).collect()
 }
 
 /// Warns of clusters that nothing uses, and of those without hosts that something does use.

@@ -6,6 +6,7 @@
 
 mod client;
 mod config;
+mod management_server;
 mod origin;
 mod proxy;
 pub(crate) mod tcp;
@@ -19,6 +20,7 @@ use std::time::{Duration, Instant};
 
 pub(crate) use client::Client;
 pub(crate) use config::Config;
+pub(crate) use management_server::{ManagementServer, Request};
 pub(crate) use origin::{Act, Origin, Refusing};
 pub(crate) use proxy::{Proxy, Signal, corvoy, is_oracle};
 pub(crate) use tls::{Handshake, Session, Tls, transport_socket};

@@ -8,6 +8,7 @@ It prints what arrives, one JSON object a line, and reads what it is to do from 
     {"closed": 1}                                                   printed: stream 1 has ended
     {"send": 1, "message": {...}}                                   a response on stream 1
     {"end": 1, "code": "UNAVAILABLE", "text": "..."}                ends stream 1
+    {"stopped": true}                                               printed: there are no streams any more
     {"stop": true}, {"start": true}                                 closes the port with all streams; opens it again
 
 Messages are in protobuf's JSON. A resource with an `@type` that is not known is given as `{"type_url", "value"}`.
@@ -151,6 +152,7 @@ def main(port, *files):
         order = json.loads(line)
         if "stop" in order:
             server.stop(None).wait()
+            say({"stopped": True})
         elif "start" in order:
             server, _ = start(streams, port, files)
         else:

@@ -25,7 +25,12 @@ use rules::Rules;
 pub(crate) use rules::seconds_and_nanos;
 
 /// Adds the problems of `message` to `problems`, except below paths that already have an error.
-pub(crate) fn check(message: &DynamicMessage, pool: &DescriptorPool, problems: &mut Problems) {
+pub(crate) fn check(
+    message: &DynamicMessage,
+    pool: &DescriptorPool,
+    unknown_fields: UnknownFields,
+    problems: &mut Problems,
+) {
     let explained = problems
         .errors()
         .flat_map(|problem| [Some(&problem.path), problem.stands_for.as_ref()])
@@ -35,6 +40,7 @@ pub(crate) fn check(message: &DynamicMessage, pool: &DescriptorPool, problems: &
         .collect();
     let mut checker = Checker {
         pool,
+        unknown_fields,
         problems,
         explained,
         answers: Answers::new(),
@@ -51,8 +57,16 @@ pub(crate) fn open_any(any: &DynamicMessage, pool: &DescriptorPool) -> Option<Dy
     DynamicMessage::decode(pool.get_message_by_name(name)?, bytes.as_bytes()?.clone()).ok()
 }
 
+/// What becomes of fields that Envoy's API does not have. Only protobuf can have such.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum UnknownFields {
+    Refused,
+    Warned,
+}
+
 struct Checker<'a> {
     pool: &'a DescriptorPool,
+    unknown_fields: UnknownFields,
     problems: &'a mut Problems,
     explained: HashSet<String>,
     answers: Answers,
@@ -93,7 +107,10 @@ impl Checker<'_> {
         }
         for field in message.unknown_fields() {
             let text = format!("{} has no field number {}", descriptor.name(), field.number());
-            self.problems.error(at, text);
+            match self.unknown_fields {
+                UnknownFields::Refused => self.problems.error(at, text),
+                UnknownFields::Warned => self.problems.warn(at, text),
+            }
         }
     }
 

@@ -1,8 +1,8 @@
 //! `envoy/config/bootstrap/v3`, and the node it describes.
 
 use super::{
-    AccessLog, Address, Any, Cluster, ConfigSource, Duration, Listener, Locality, Secret,
-    SocketOption, StatsConfig, StatsSink, StringMatcher, schema,
+    AccessLog, Address, Any, ApiConfigSource, Cluster, ConfigSource, Duration, Listener, Locality,
+    Secret, SocketOption, StatsConfig, StatsSink, StringMatcher, schema,
 };
 
 schema! {
@@ -30,6 +30,7 @@ schema! {
     struct DynamicResources = "envoy.config.bootstrap.v3.Bootstrap.DynamicResources" {
         lds_config: Option<ConfigSource>,
         cds_config: Option<ConfigSource>,
+        ads_config: Option<ApiConfigSource>,
     }
 
     struct ClusterManager = "envoy.config.bootstrap.v3.ClusterManager" {
@@ -99,12 +100,12 @@ schema! {
         metadata: Option<serde_json::Value>,
         locality: Option<Locality>,
     } harmless {
-        user_agent_name: "Corvoy does not use a management server",
-        user_agent_version: "Corvoy does not use a management server",
-        user_agent_build_version: "Corvoy does not use a management server",
-        extensions: "Corvoy does not use a management server",
-        client_features: "Corvoy does not use a management server",
-        listening_addresses: "Corvoy does not use a management server",
-        dynamic_parameters: "Corvoy does not use a management server",
+        user_agent_name: "as in Envoy, management servers get the name of the proxy itself",
+        user_agent_version: "as in Envoy, management servers get the version of the proxy itself",
+        user_agent_build_version: "as in Envoy, management servers get the version of the proxy itself",
+        extensions: "sent to management servers as it is; nothing else uses it",
+        client_features: "sent to management servers as it is; nothing else uses it",
+        listening_addresses: "sent to management servers as it is; nothing else uses it",
+        dynamic_parameters: "sent to management servers as it is; nothing else uses it",
     }
 }

@@ -1,8 +1,8 @@
 //! `envoy/config/core/v3` and `envoy/type/v3`: common types.
 
 use super::{
-    Any, AutoHttpConfig, BTreeMap, Duration, Http2ProtocolOptions, RequestMirrorPolicy,
-    UseDownstreamHttpConfig, schema, schema_enum,
+    Any, ApiVersion, AutoHttpConfig, BTreeMap, Duration, GrpcService, Http2ProtocolOptions,
+    RequestMirrorPolicy, UseDownstreamHttpConfig, schema, schema_enum,
 };
 
 schema! {
@@ -115,9 +115,30 @@ schema! {
     struct ConfigSource = "envoy.config.core.v3.ConfigSource" {
         path: Option<String>,
         path_config_source: Option<PathConfigSource>,
+        api_config_source: Option<ApiConfigSource>,
+        ads: Option<AggregatedConfigSource>,
+        initial_fetch_timeout: Option<Duration>,
     } harmless {
-        initial_fetch_timeout: "a file is read at once: there is nothing to wait for",
         resource_api_version: "there is only version 3",
+    }
+
+    struct ApiConfigSource = "envoy.config.core.v3.ApiConfigSource" {
+        api_type: ApiType,
+        transport_api_version: ApiVersion,
+        cluster_names: Vec<String>,
+        grpc_services: Vec<GrpcService>,
+        rate_limit_settings: Option<RateLimitSettings>,
+        set_node_on_first_message_only: bool,
+    } harmless {
+        refresh_delay: "for REST, which is refused",
+        request_timeout: "for REST, which is refused",
+    }
+
+    struct AggregatedConfigSource = "envoy.config.core.v3.AggregatedConfigSource" {}
+
+    struct RateLimitSettings = "envoy.config.core.v3.RateLimitSettings" {
+        max_tokens: Option<u32>,
+        fill_rate: Option<f64>,
     }
 
     struct PathConfigSource = "envoy.config.core.v3.PathConfigSource" {
@@ -274,6 +295,10 @@ schema_enum! {
 
     enum SocketState = "envoy.config.core.v3.SocketOption.SocketState" {
         StatePrebind, StateBound, StateListening,
+    }
+
+    enum ApiType = "envoy.config.core.v3.ApiConfigSource.ApiType" {
+        DeprecatedAndUnavailableDoNotUse, Rest, Grpc, DeltaGrpc, AggregatedGrpc, AggregatedDeltaGrpc,
     }
 
     enum SocketIpVersion = "envoy.config.core.v3.SocketOption.SocketIpVersion" {

@@ -14,6 +14,7 @@ schema! {
     struct EnvoyGrpc = "envoy.config.core.v3.GrpcService.EnvoyGrpc" {
         cluster_name: String,
         authority: String,
+        retry_policy: Option<CoreRetryPolicy>,
         max_receive_message_length: Option<u32>,
         skip_envoy_headers: bool,
     }

@@ -1,15 +1,200 @@
 //! Compiles `ConfigSource`, and reads the files that it names.
 
+use std::time::Duration;
+
 use corvoy_config::{self as config, Path, Problems, Source};
 use serde_json::Value;
 
-use super::{FileSource, Trigger};
+use super::{ConfigSource, FileSource, GrpcSource, Origin, Protocol, Trigger};
+use crate::common_compile::check_word;
 use crate::hash::xxh64;
+use crate::request::route::mutation::compile::header as header_of;
+use crate::tcp::proxy::backoff::Backoff;
+use crate::token_bucket::Rate;
 
-/// Compiles a source; none if it is of another kind.
-pub(crate) fn file_source(schema: &config::ConfigSource) -> Option<FileSource> {
-    let config::ConfigSource { path, path_config_source } = schema;
-    match (path, path_config_source) {
+/// Envoy's default of `initial_fetch_timeout`.
+const FETCH_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Envoy's default of `rate_limit_settings`: requests at once, and requests per second.
+const REQUESTS_MAX: u32 = 100;
+const REQUESTS_PER_SECOND: f64 = 10.0;
+
+/// Envoy's default of `retry_back_off`.
+const BACK_OFF: Backoff =
+    Backoff { base: Duration::from_millis(500), max: Duration::from_secs(30) };
+
+/// Compiles a source; none if there is an error. Whether its file is there is checked with
+/// [`check_existence`].
+pub(crate) fn source(
+    schema: &config::ConfigSource,
+    at: &Path,
+    problems: &mut Problems,
+) -> Option<ConfigSource> {
+    let config::ConfigSource {
+        path,
+        path_config_source,
+        api_config_source,
+        ads,
+        initial_fetch_timeout,
+    } = schema;
+    let timeout = initial_fetch_timeout.unwrap_or(FETCH_TIMEOUT);
+    let origin = if let Some(schema) = api_config_source {
+        let at = at.field("api_config_source");
+        let unsupported = [config::ApiType::AggregatedGrpc, config::ApiType::AggregatedDeltaGrpc];
+        if unsupported.contains(&schema.api_type) {
+            let why = "as in Envoy, resources of the aggregated stream have the source `ads`";
+            problems.error(&at.field("api_type"), why);
+        }
+        Origin::Grpc(grpc_source(schema, &at, problems)?)
+    } else if let Some(config::AggregatedConfigSource {}) = ads {
+        Origin::Ads
+    } else {
+        Origin::File(file_source(path.as_ref(), path_config_source.as_ref())?)
+    };
+    let initial_fetch_timeout = Some(timeout).filter(|timeout| !timeout.is_zero());
+    Some(ConfigSource { origin, initial_fetch_timeout })
+}
+
+/// Refuses a name of a resource that names its authority.
+pub(crate) fn check_name(name: &str, at: &Path, problems: &mut Problems) {
+    if name.starts_with("xdstp://") {
+        problems.not_implemented(at, "a name with an authority (`xdstp://`)");
+    }
+}
+
+/// Compiles a management server; none if there is an error.
+pub(crate) fn grpc_source(
+    schema: &config::ApiConfigSource,
+    at: &Path,
+    problems: &mut Problems,
+) -> Option<GrpcSource> {
+    let config::ApiConfigSource {
+        api_type,
+        transport_api_version,
+        cluster_names,
+        grpc_services,
+        rate_limit_settings,
+        set_node_on_first_message_only,
+    } = schema;
+    if *transport_api_version == config::ApiVersion::V2 {
+        let why = "there is no V2 any more, neither here nor in Envoy: write `V3`";
+        problems.error(&at.field("transport_api_version"), why);
+    }
+    let protocol = protocol(*api_type, &at.field("api_type"), problems)?;
+    if !cluster_names.is_empty() {
+        let why = "`cluster_names` is for REST: the cluster of gRPC is in `grpc_services`";
+        problems.error(&at.field("cluster_names"), why);
+    }
+    let services_at = at.field("grpc_services");
+    let [service] = grpc_services.as_slice() else {
+        let count = grpc_services.len();
+        problems.missing(&services_at, format!("there must be one gRPC service, not {count}"));
+        return None;
+    };
+    let services_at = services_at.index(0);
+    let config::GrpcService { envoy_grpc, timeout, initial_metadata } = service;
+    if timeout.is_some() {
+        let why = "no effect, as in Envoy: a stream of resources has no timeout";
+        problems.warn(&services_at.field("timeout"), why);
+    }
+    let envoy_at = services_at.field("envoy_grpc");
+    let Some(envoy) = envoy_grpc else {
+        problems.missing(&envoy_at, "envoy_grpc is required");
+        return None;
+    };
+    let config::EnvoyGrpc {
+        cluster_name,
+        authority,
+        retry_policy,
+        max_receive_message_length,
+        // Those that Envoy adds are not sent to management servers.
+        skip_envoy_headers: _,
+    } = envoy;
+    check_word(authority, &envoy_at.field("authority"), problems);
+    let authority = if authority.is_empty() { cluster_name } else { authority };
+    let metadata = metadata(initial_metadata, &services_at.field("initial_metadata"), problems);
+    let back_off = retry_policy
+        .as_ref()
+        .and_then(|schema| back_off(schema, &envoy_at.field("retry_policy"), problems));
+    Some(GrpcSource {
+        protocol,
+        cluster: cluster_name.clone(),
+        authority: authority.clone(),
+        metadata,
+        node_on_first_message_only: *set_node_on_first_message_only,
+        rate_limit: rate_limit_settings.as_ref().map(rate_limit),
+        back_off: back_off.unwrap_or(BACK_OFF),
+        message_max: max_receive_message_length.map(|bytes| bytes as usize),
+    })
+}
+
+fn protocol(api_type: config::ApiType, at: &Path, problems: &mut Problems) -> Option<Protocol> {
+    use config::ApiType;
+    match api_type {
+        ApiType::Grpc | ApiType::AggregatedGrpc => Some(Protocol::StateOfTheWorld),
+        ApiType::DeltaGrpc | ApiType::AggregatedDeltaGrpc => Some(Protocol::Delta),
+        ApiType::Rest => {
+            problems.not_implemented(at, "REST");
+            None
+        }
+        ApiType::DeprecatedAndUnavailableDoNotUse => {
+            problems.missing(at, "api_type is required: `GRPC` or `DELTA_GRPC`");
+            None
+        }
+    }
+}
+
+fn metadata(
+    schemas: &[config::HeaderValue],
+    at: &Path,
+    problems: &mut Problems,
+) -> Vec<(String, String)> {
+    let mut metadata = Vec::with_capacity(schemas.len());
+    for (i, schema) in schemas.iter().enumerate() {
+        let at = at.index(i);
+        let config::HeaderValue { key, value, raw_value } = schema;
+        if value.contains('%') || !raw_value.is_empty() {
+            problems.not_implemented(&at, "a value with a command or in raw bytes");
+        } else if header_of(schema, &at, problems).is_some() {
+            metadata.push((key.to_ascii_lowercase(), value.clone()));
+        }
+    }
+    metadata
+}
+
+fn rate_limit(schema: &config::RateLimitSettings) -> Rate {
+    let config::RateLimitSettings { max_tokens, fill_rate } = schema;
+    let interval = Duration::try_from_secs_f64(1.0 / fill_rate.unwrap_or(REQUESTS_PER_SECOND));
+    Rate::new(max_tokens.unwrap_or(REQUESTS_MAX), 1, interval.unwrap_or(Duration::MAX))
+}
+
+fn back_off(
+    schema: &config::CoreRetryPolicy,
+    at: &Path,
+    problems: &mut Problems,
+) -> Option<Backoff> {
+    let config::CoreRetryPolicy { retry_back_off, num_retries } = schema;
+    if num_retries.is_some() {
+        let why = "no effect, as in Envoy: a stream is opened again for ever";
+        problems.warn(&at.field("num_retries"), why);
+    }
+    let config::BackoffStrategy { base_interval, max_interval } = retry_back_off.as_ref()?;
+    let base = base_interval.unwrap_or(BACK_OFF.base);
+    //= envoy: BackoffStrategy.max_interval
+    // Default: ten times the base interval.
+    let max = max_interval.unwrap_or_else(|| base.saturating_mul(10));
+    if max < base {
+        let why = "max_interval must be greater than or equal to the base_interval";
+        problems.error(&at.field("retry_back_off").field("max_interval"), why);
+    }
+    Some(Backoff { base, max })
+}
+
+fn file_source(
+    path: Option<&String>,
+    schema: Option<&config::PathConfigSource>,
+) -> Option<FileSource> {
+    match (path, schema) {
         (Some(path), _) => Some(FileSource { path: path.into(), trigger: Trigger::Moved }),
         (None, Some(schema)) => {
             let config::PathConfigSource { path, watched_directory, poll_interval } = schema;
@@ -25,13 +210,14 @@ pub(crate) fn file_source(schema: &config::ConfigSource) -> Option<FileSource> {
     }
 }
 
-/// Whether the file and the watched directory are there: none if that is an error.
+/// Whether the file and the watched directory of a source are there: none if that is an error.
 pub(crate) fn check_existence(
-    source: &FileSource,
+    source: &ConfigSource,
     schema: &config::ConfigSource,
     at: &Path,
     problems: &mut Problems,
 ) -> Option<()> {
+    let Origin::File(source) = &source.origin else { return Some(()) };
     let at = match &schema.path_config_source {
         Some(_) if schema.path.is_none() => at.field("path_config_source"),
         _ => at.clone(),
@@ -154,10 +340,11 @@ mod tests {
         let schema: config::ConfigSource =
             serde_json::from_value(yaml.parse::<Value>().unwrap()).unwrap();
         let mut problems = Problems::default();
-        let source = file_source(&schema).unwrap();
+        let source = super::source(&schema, &Path::root(), &mut problems).unwrap();
         check_existence(&source, &schema, &Path::root(), &mut problems)
             .ok_or_else(|| in_words(&problems))?;
-        Ok(source)
+        let Origin::File(file) = source.origin else { panic!("{source}") };
+        Ok(file)
     }
 
     #[test]
@@ -181,8 +368,99 @@ mod tests {
         );
         assert_eq!(
             with(r#", "poll_interval": { "secs": 2, "nanos": 0 }"#),
-            Trigger::Interval(std::time::Duration::from_secs(2))
+            Trigger::Interval(Duration::from_secs(2))
         );
+    }
+
+    /// A source as a bootstrap has it, and its problems.
+    fn compiled(yaml: &str) -> (Option<ConfigSource>, String) {
+        let text = format!("dynamic_resources: {{ cds_config: {yaml} }}");
+        let mut problems = Problems::default();
+        let loaded = config::load(&Source::new().merge_yaml("test", text), &mut problems);
+        let resources = loaded.and_then(|loaded| loaded.bootstrap.dynamic_resources);
+        let schema = resources.and_then(|resources| resources.cds_config);
+        let source = schema.and_then(|it| super::source(&it, &Path::root(), &mut problems));
+        (source, in_words(&problems))
+    }
+
+    const SERVICE: &str = "grpc_services: [{ envoy_grpc: { cluster_name: xds } }]";
+
+    fn api(api_type: &str, more: &str) -> String {
+        format!(
+            "{{ api_config_source: {{ api_type: {api_type}, transport_api_version: V3, {more} }} }}"
+        )
+    }
+
+    #[test]
+    fn a_management_server_has_envoys_defaults() {
+        let (source, problems) = compiled(&api("GRPC", SERVICE));
+        assert_eq!(problems, "");
+        let source = source.unwrap();
+        assert_eq!(source.initial_fetch_timeout, Some(Duration::from_secs(15)));
+        let expected = GrpcSource {
+            protocol: Protocol::StateOfTheWorld,
+            cluster: "xds".to_owned(),
+            authority: "xds".to_owned(),
+            metadata: Vec::new(),
+            node_on_first_message_only: false,
+            rate_limit: None,
+            back_off: Backoff { base: Duration::from_millis(500), max: Duration::from_secs(30) },
+            message_max: None,
+        };
+        assert_eq!(source.server(), Some(&expected));
+        let (ads, _) = compiled("{ ads: {}, initial_fetch_timeout: 0s }");
+        assert_eq!(ads, Some(ConfigSource { origin: Origin::Ads, initial_fetch_timeout: None }));
+    }
+
+    #[test]
+    fn a_management_server_has_what_is_configured() {
+        let service = "grpc_services: [{ envoy_grpc: { cluster_name: xds, authority: a.b, \
+                       max_receive_message_length: 9, retry_policy: { retry_back_off: \
+                       { base_interval: 1s } } }, initial_metadata: [{ key: X-A, value: b }] }], \
+                       set_node_on_first_message_only: true, rate_limit_settings: { max_tokens: 3 }";
+        let (source, problems) = compiled(&api("DELTA_GRPC", service));
+        assert_eq!(problems, "");
+        let expected = GrpcSource {
+            protocol: Protocol::Delta,
+            cluster: "xds".to_owned(),
+            authority: "a.b".to_owned(),
+            metadata: vec![("x-a".to_owned(), "b".to_owned())],
+            node_on_first_message_only: true,
+            rate_limit: Some(Rate::new(3, 1, Duration::from_millis(100))),
+            back_off: Backoff { base: Duration::from_secs(1), max: Duration::from_secs(10) },
+            message_max: Some(9),
+        };
+        assert_eq!(source.unwrap().server(), Some(&expected));
+    }
+
+    #[test]
+    fn what_cannot_be_talked_to_is_an_error() {
+        let service = |policy: &str| {
+            format!("grpc_services: [{{ envoy_grpc: {{ cluster_name: xds, {policy} }} }}]")
+        };
+        for (source, why) in [
+            (api("REST", "cluster_names: [xds]"), "REST is not implemented yet"),
+            (api("AGGREGATED_GRPC", SERVICE), "have the source `ads`"),
+            (api("GRPC", ""), "there must be one gRPC service, not 0"),
+            (
+                api("GRPC", &format!("{SERVICE}, cluster_names: [xds]")),
+                "`cluster_names` is for REST",
+            ),
+            (api("GRPC", SERVICE).replace("V3", "V2"), "there is no V2 any more"),
+            ("{ self: {} }".to_owned(), "`self`"),
+            (
+                api(
+                    "GRPC",
+                    &service(
+                        "retry_policy: { retry_back_off: { base_interval: 2s, max_interval: 1s } }",
+                    ),
+                ),
+                "max_interval must be greater than or equal to the base_interval",
+            ),
+        ] {
+            let (_, problems) = compiled(&source);
+            assert!(problems.contains(why), "{source}: {problems}");
+        }
     }
 
     #[test]

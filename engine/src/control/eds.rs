@@ -6,14 +6,14 @@
 //! Invariant: hosts that cannot be used change nothing.
 
 use std::cell::RefCell;
-use std::io;
+use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use super::counted;
 use super::membership::{Members, Warming};
-use super::moves::Watchers;
-use super::subscription::{Counts, Subscription};
+use super::resources::{Interest, Sources, Subscriber, Wanted};
+use super::subscription::Counts;
 use crate::config_source::compile::Response;
 use crate::stats::Registry;
 use crate::upstream::discovery::{Eds, eds_compile};
@@ -21,7 +21,7 @@ use crate::upstream::discovery::{Eds, eds_compile};
 /// What follows them.
 pub(super) struct Endpoints {
     registry: Arc<Registry>,
-    watchers: Rc<Watchers>,
+    sources: Rc<Sources>,
 }
 
 /// The hosts of one cluster.
@@ -33,36 +33,42 @@ struct Followed {
 }
 
 impl Endpoints {
-    pub(super) const fn new(registry: Arc<Registry>, watchers: Rc<Watchers>) -> Self {
-        Self { registry, watchers }
+    pub(super) const fn new(registry: Arc<Registry>, sources: Rc<Sources>) -> Self {
+        Self { registry, sources }
     }
 
     /// Gives a cluster its hosts, and goes on as they change, in a task of its own.
     pub(super) fn follow(&self, members: &Rc<Members>, eds: &Eds, warming: Warming, shards: usize) {
         let cluster = Arc::clone(&members.cluster);
         let what = format!("the hosts of cluster {}", cluster.name);
-        let own = self.registry.scope(&format!("cluster.{}.", cluster.observability_name));
-        let counts = Counts::OfCluster(Arc::clone(&cluster.stats), own);
-        let watcher = match self.watchers.watcher() {
-            Ok(watcher) => watcher,
-            Err(error) => return cannot_watch(&what, &error),
+        let prefix = format!("cluster.{}.", cluster.observability_name);
+        let own = self.registry.scope(&prefix);
+        let interest = Interest {
+            kind: "envoy.config.endpoint.v3.ClusterLoadAssignment",
+            wanted: Wanted::Names(BTreeSet::from([eds.name.clone()])),
+            what: what.clone(),
+            prefix,
+            counts: Counts::OfCluster(Arc::clone(&cluster.stats), own),
         };
-        let subscription = Subscription::new(what, eds.source.clone(), counts, &watcher);
         let warming = RefCell::new(Some(warming));
-        let followed = Followed { members: Rc::clone(members), shards, warming };
-        subscription.load(|response| followed.take(&response));
-        let follow = async move {
-            loop {
-                subscription.changed().await;
-                subscription.load(|response| followed.take(&response));
+        let followed = Rc::new(Followed { members: Rc::clone(members), shards, warming });
+        match self.sources.subscribe(interest, &eds.source, followed) {
+            Ok(subscription) => members.keep(subscription),
+            Err(error) => {
+                tracing::error!(target: "config", "{what}: files cannot be watched: {error}");
             }
-        };
-        members.add_lookup(tokio::task::spawn_local(follow).abort_handle());
+        }
     }
 }
 
-fn cannot_watch(what: &str, error: &io::Error) {
-    tracing::error!(target: "config", "{what}: files cannot be watched: {error}");
+impl Subscriber for Followed {
+    fn replace(&self, response: Response) -> Result<(), String> {
+        self.take(&response)
+    }
+
+    fn nothing_came(&self) {
+        self.warming.take();
+    }
 }
 
 impl Followed {

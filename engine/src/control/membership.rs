@@ -18,6 +18,7 @@ use super::dns::{self, Resolver};
 use super::eds::Endpoints;
 use super::health;
 use super::outliers::{self, Outliers};
+use super::resources;
 use crate::shard::clock::{Millis, millis};
 use crate::upstream::discovery::{Discovery, Semantics};
 use crate::upstream::host::{HealthFlags, Host};
@@ -49,6 +50,8 @@ pub(super) struct Members {
     outliers: Option<Outliers>,
     /// What resolves their names.
     lookups: RefCell<Vec<AbortHandle>>,
+    /// What its hosts come from, unless they are configured or looked up.
+    subscription: RefCell<Option<resources::Handle>>,
 }
 
 struct Member {
@@ -88,7 +91,8 @@ impl Membership {
     /// Gives these clusters their hosts, and goes on as DNS and health checks say; those that are followed
     /// already are left alone. Completes when each of the new ones has been resolved, or has failed to, once,
     /// and its hosts have been checked: a cluster with several names waits for the first of them, as in Envoy.
-    pub(super) fn follow(&self, clusters: &[Arc<Cluster>]) -> impl Future<Output = ()> + use<> {
+    /// The receiver may complete with an error: then nothing is left to wait for.
+    pub(super) fn follow(&self, clusters: &[Arc<Cluster>]) -> oneshot::Receiver<()> {
         let (initialize, initialized) = oneshot::channel();
         let initialized_all = NotifyOnDrop::new(initialize);
         let known: HashSet<_> = self.clusters.borrow().iter().map(|it| key(&it.cluster)).collect();
@@ -101,6 +105,7 @@ impl Membership {
                 distribution: RefCell::default(),
                 outliers: Outliers::of(cluster),
                 lookups: RefCell::default(),
+                subscription: RefCell::default(),
             });
             outliers::watch(&members);
             self.clusters.borrow_mut().push(Rc::clone(&members));
@@ -114,8 +119,7 @@ impl Membership {
                 }
             }
         }
-        // An error means that the sender is gone: nothing is left to wait for.
-        async { drop(initialized.await) }
+        initialized
     }
 
     /// Follows no other clusters than these any more.
@@ -151,9 +155,15 @@ impl Members {
         self.lookups.borrow_mut().push(lookup);
     }
 
-    /// Ends all lookups and health checks.
+    /// Its hosts come from this subscription.
+    pub(super) fn keep(&self, subscription: resources::Handle) {
+        self.subscription.replace(Some(subscription));
+    }
+
+    /// Ends all lookups, subscriptions and health checks.
     fn end(&self) {
         self.lookups.take().iter().for_each(AbortHandle::abort);
+        drop(self.subscription.take());
         let checks = self.hosts.take().into_iter().filter_map(|member| member.check);
         checks.for_each(|check| check.abort());
     }

@@ -23,6 +23,7 @@ mod outlier_log;
 mod outliers;
 mod rds;
 mod reload;
+mod resources;
 mod ring_advice;
 mod sds;
 mod server;
@@ -32,8 +33,9 @@ pub mod sockets;
 mod sockets_in_use;
 mod stats_sinks;
 mod subscription;
+mod xds;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::fmt::Display;
 use std::future::pending;
@@ -51,12 +53,12 @@ use self::drain::Drain;
 use self::eds::Endpoints;
 use self::logs::Logs;
 use self::membership::{Membership, key};
-use self::moves::Watchers;
 use self::notify::ServiceManager;
 use self::outages::Outages;
 use self::rds::RouteFollower;
 use self::reload::{Reloader, Step};
-use self::sds::SecretFiles;
+use self::resources::Sources;
+use self::sds::SecretSubscriptions;
 use self::server::{Changing, Running};
 use self::shards::Shards;
 use self::signals::{Action, Signals};
@@ -175,7 +177,7 @@ async fn serve(
         node,
         runtime,
         in_force,
-        sources,
+        sources: dynamic,
     } = compiled;
     // Before anything is bound: a signal from here on is handled.
     let mut signals = Signals::handle()?;
@@ -202,6 +204,11 @@ async fn serve(
     let (orders, ordered) = mpsc::unbounded_channel();
     let (reloads, requested) = mpsc::unbounded_channel();
     count_runtime(&process, &runtime);
+    let identity = xds::Identity {
+        configured: bootstrap.get("node").cloned().unwrap_or_default(),
+        node: node.clone(),
+        version: options.version.clone(),
+    };
     let changing = Changing {
         state: ServerState::PreInitializing,
         addresses,
@@ -212,7 +219,7 @@ async fn serve(
         snapshot,
     };
     let running = Arc::new(Running {
-        identity: identity(&node, &options),
+        identity: self::identity(&node, &options),
         logging: Arc::clone(&options.logging),
         shards: Arc::clone(&shards),
         orders,
@@ -220,9 +227,11 @@ async fn serve(
         changing: Mutex::new(changing),
     });
     let secrets = compiler.secrets().ok_or_else(|| io::Error::other("nothing is compiled"))?;
-    let watchers = Rc::new(Watchers::default());
-    let secrets = SecretFiles::new(secrets, &registry, &running, &watchers);
-    secrets.update()?;
+    let servers = xds::Client::new(dynamic.ads.clone(), identity, &running, &registry);
+    let sources = Rc::new(Sources::new(servers));
+    let secrets = SecretSubscriptions::new(secrets, &registry, &running, &sources);
+    let (updated, secrets_answered) = sources.first_answers(|| secrets.update());
+    updated?;
     let admin = Arc::new(Admin::new(
         running.clone(),
         Arc::clone(&registry),
@@ -236,7 +245,7 @@ async fn serve(
     let (stats, flushed) = (Arc::clone(&registry), admin.flushed());
     let sinks = stats_sinks::run(stats_sinks, stats, Arc::clone(&running), flushed);
     flush_stats(admin, stats_flush, sinks);
-    let endpoints = Endpoints::new(Arc::clone(&registry), Rc::clone(&watchers));
+    let endpoints = Endpoints::new(Arc::clone(&registry), Rc::clone(&sources));
     let membership = membership(&running, &shards, endpoints)?;
     let initialized = membership.follow(&running.snapshot().clusters);
     drop(tokio::task::spawn_local(outages::watch(Arc::clone(&running))));
@@ -244,12 +253,12 @@ async fn serve(
     let drain = Drain::new(Arc::clone(&shards), Arc::clone(&running), manager, options.drain_time);
 
     tokio::select! {
-        () = initialized => {}
+        _ = async { tokio::join!(initialized, secrets_answered) } => {}
         () = stop_signal(&mut signals, &logs, None) => return Ok(()),
     }
     compiler.commit(in_force);
     let compiler = Rc::new(compiler);
-    let routes = RouteFollower::new(&compiler, &registry, &shards, &watchers);
+    let routes = RouteFollower::new(&compiler, &registry, &shards, &sources);
     let (steps, stepped) = mpsc::unbounded_channel();
     let reloader = Rc::new(Reloader {
         drain: drain.clone(),
@@ -263,15 +272,21 @@ async fn serve(
         logs: logs.clone(),
         membership,
         secrets,
+        sources,
+        subscriptions: RefCell::default(),
         routes,
         sockets: RefCell::new(sockets),
         before_live: RefCell::new(Some(vec![first_orders])),
         options: Rc::clone(&options),
+        waiting: Cell::new(0),
         steps: steps.clone(),
     });
     reloader.count_first();
     let stepping = tokio::task::spawn_local(Rc::clone(&reloader).take_steps(stepped));
-    reloader.follow(sources, &watchers)?;
+    tokio::select! {
+        subscribed = reloader.subscribe(dynamic) => subscribed?,
+        () = stop_signal(&mut signals, &logs, None) => return Ok(()),
+    }
     let (live, lives) = oneshot::channel();
     // The receiver lives as long as the task above.
     let _stepping = steps.send(Step::GoLive(live));

@@ -6,17 +6,15 @@
 //! Invariant: routes that cannot be used change nothing.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use tokio::task::AbortHandle;
-
-use super::moves::Watchers;
+use super::resources::{Handle, Interest, Sources, Subscriber, Wanted};
 use super::shards::Shards;
-use super::subscription::{Counts, Subscription};
+use super::subscription::Counts;
 use crate::compile::Compiler;
 use crate::config_source::compile::Response;
 use crate::downstream::filter_chain::Speaks;
@@ -31,8 +29,8 @@ pub(super) struct RouteFollower {
     compiler: Rc<Compiler>,
     registry: Arc<Registry>,
     shards: Arc<Shards>,
-    watchers: Rc<Watchers>,
-    followed: RefCell<HashMap<usize, AbortHandle>>,
+    sources: Rc<Sources>,
+    followed: RefCell<HashMap<usize, Handle>>,
 }
 
 /// The routes of one connection manager.
@@ -52,13 +50,13 @@ impl RouteFollower {
         compiler: &Rc<Compiler>,
         registry: &Arc<Registry>,
         shards: &Arc<Shards>,
-        watchers: &Rc<Watchers>,
+        sources: &Rc<Sources>,
     ) -> Self {
         Self {
             compiler: Rc::clone(compiler),
             registry: Arc::clone(registry),
             shards: Arc::clone(shards),
-            watchers: Rc::clone(watchers),
+            sources: Rc::clone(sources),
             followed: RefCell::default(),
         }
     }
@@ -84,18 +82,15 @@ impl RouteFollower {
                 stats: self.registry.scope(&prefix),
                 last: Cell::new(0),
             };
-            let what = format!("routes {}", source.name);
-            let counts = Counts::Own(self.registry.scope(&prefix));
-            let watcher = self.watchers.watcher()?;
-            let subscription = Subscription::new(what, source.file.clone(), counts, &watcher);
-            subscription.load(|response| followed.take(&response));
-            let task = tokio::task::spawn_local(async move {
-                loop {
-                    subscription.changed().await;
-                    subscription.load(|response| followed.take(&response));
-                }
-            });
-            self.followed.borrow_mut().insert(key(service), task.abort_handle());
+            let interest = Interest {
+                kind: "envoy.config.route.v3.RouteConfiguration",
+                wanted: Wanted::Names(BTreeSet::from([source.name.clone()])),
+                what: format!("routes {}", source.name),
+                counts: Counts::Own(self.registry.scope(&prefix)),
+                prefix,
+            };
+            let handle = self.sources.subscribe(interest, &source.origin, Rc::new(followed))?;
+            self.followed.borrow_mut().insert(key(service), handle);
         }
         Ok(())
     }
@@ -104,7 +99,7 @@ impl RouteFollower {
     pub(super) fn retain(&self, snapshot: &Snapshot) {
         let kept: Vec<usize> = services(snapshot).map(key).collect();
         let mut followed = self.followed.borrow_mut();
-        followed.extract_if(|key, _| !kept.contains(key)).for_each(|(_, task)| task.abort());
+        followed.retain(|key, _| kept.contains(key));
     }
 }
 
@@ -119,6 +114,12 @@ fn services(snapshot: &Snapshot) -> impl Iterator<Item = &Arc<Service>> {
 
 fn key(service: &Arc<Service>) -> usize {
     Arc::as_ptr(service).addr()
+}
+
+impl Subscriber for Followed {
+    fn replace(&self, response: Response) -> Result<(), String> {
+        self.take(&response)
+    }
 }
 
 impl Followed {

@@ -6,7 +6,7 @@
 //!
 //! Invariant: a configuration that cannot be used changes nothing.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
 use std::error::Error as _;
 use std::fmt::{self, Write as _};
@@ -24,21 +24,22 @@ use super::admin::{Reloaded, ServerState};
 use super::drain::Drain;
 use super::logs::Logs;
 use super::membership::{Membership, key};
-use super::moves::Watchers;
 use super::rds::RouteFollower;
-use super::sds::SecretFiles;
+use super::resources::{Handle, Interest, Sources, Subscriber, Wanted};
+use super::sds::SecretSubscriptions;
 use super::server::Running;
 use super::shards::Shards;
 use super::sockets_in_use::{Orders, SocketsInUse, Start};
-use super::subscription::{Counts, Subscription};
+use super::subscription::Counts;
 use super::{Options, StartError, count_runtime, counted};
 use crate::address::Address;
-use crate::compile::{Compiled, Compiler, DynamicSources, Updated};
+use crate::compile::{Compiled, Compiler};
+use crate::config_source::ConfigSource;
 use crate::config_source::compile::Response;
 use crate::downstream::Listener;
 use crate::downstream::filter_chain_compile::RouteChange;
 use crate::downstream::local::Listeners;
-use crate::dynamic_compile::Kind;
+use crate::dynamic_compile::{Change, DynamicSources, Kind, Updated};
 use crate::runtime::Runtime;
 use crate::snapshot::Snapshot;
 use crate::stats::{Gauge, ListenerManagerStats, ProcessStats, Registry};
@@ -82,6 +83,8 @@ pub(super) struct Accepted {
     /// Its own, and those of the configurations whose place it has taken.
     orders: Vec<Orders>,
     addresses: Vec<Vec<Address>>,
+    /// Each completes when new clusters have their hosts, or new routes and secrets are there.
+    waiting_for: Vec<oneshot::Receiver<()>>,
     /// The configurations that were read again, its own last.
     reads: Vec<Read>,
 }
@@ -96,9 +99,19 @@ impl Accepted {
         Self {
             snapshot: Arc::new(snapshot),
             orders: self.orders.into_iter().chain(later.orders).collect(),
+            waiting_for: self.waiting_for.into_iter().chain(later.waiting_for).collect(),
             reads: self.reads.into_iter().chain(later.reads).collect(),
             runtime: later.runtime,
             addresses: later.addresses,
+        }
+    }
+
+    /// Completes when all that is new is there.
+    async fn ready(&mut self) {
+        while let Some(last) = self.waiting_for.last_mut() {
+            // An error means that the sender is gone: nothing is left to wait for.
+            drop(last.await);
+            self.waiting_for.pop();
         }
     }
 }
@@ -163,60 +176,87 @@ pub(super) struct Reloader {
     pub(super) shards: Arc<Shards>,
     pub(super) logs: Logs,
     pub(super) membership: Membership,
-    pub(super) secrets: SecretFiles,
+    pub(super) secrets: SecretSubscriptions,
+    pub(super) sources: Rc<Sources>,
+    /// To clusters and listeners.
+    pub(super) subscriptions: RefCell<Vec<Handle>>,
     pub(super) routes: RouteFollower,
     pub(super) sockets: RefCell<SocketsInUse>,
     /// What was ordered before connections are accepted; none: they are.
     pub(super) before_live: RefCell<Option<Vec<Orders>>>,
+    /// Configurations that are accepted and not yet in force.
+    pub(super) waiting: Cell<usize>,
     pub(super) steps: UnboundedSender<Step>,
     pub(super) drain: Drain,
     /// The last one that was accepted.
     pub(super) accepted: RefCell<Arc<Snapshot>>,
 }
 
-/// How long a new cluster may take to get its hosts before it is used without.
+/// The dynamic resources of a kind.
+struct Dynamic {
+    kind: Kind,
+    reloader: Rc<Reloader>,
+}
+
+impl Subscriber for Dynamic {
+    fn replace(&self, response: Response) -> Result<(), String> {
+        self.reloader.update(self.kind, &Change::All(response.resources))
+    }
+
+    fn change(&self, response: Response, removed: &[String]) -> Result<(), String> {
+        let removed = removed.to_vec();
+        self.reloader.update(self.kind, &Change::Some { changed: response.resources, removed })
+    }
+}
+
+/// How long new clusters, routes and secrets may take before a configuration is used without them.
 const WARMING_MAX: Duration = Duration::from_secs(15);
 
 impl Reloader {
-    /// Follows the clusters and listeners that the bootstrap does not have. Each source is read once before
-    /// connections are accepted.
+    /// Subscribes to the clusters and listeners that the bootstrap does not have, and to routes. Completes when they
+    /// are there, or are not waited for any longer: first clusters, then what refers to them.
     ///
     /// # Errors
     /// The system has no more inotify instances.
-    pub(super) fn follow(
-        self: &Rc<Self>,
-        sources: DynamicSources,
-        watchers: &Watchers,
-    ) -> io::Result<()> {
-        self.routes.follow(&self.running.snapshot())?;
-        let DynamicSources { clusters, listeners } = sources;
-        let kinds = [
-            (Kind::Clusters, clusters, "cluster_manager.cds."),
-            (Kind::Listeners, listeners, "listener_manager.lds."),
-        ];
-        for (kind, source, prefix) in kinds {
-            let Some(source) = source else { continue };
-            let counts = Counts::Own(self.registry.scope(prefix));
-            let what = format!("dynamic {}s", kind.noun());
-            let subscription = Subscription::new(what, source, counts, &watchers.watcher()?);
-            let this = Rc::clone(self);
-            subscription.load(|response| this.update(kind, &response));
-            drop(tokio::task::spawn_local(async move {
-                loop {
-                    subscription.changed().await;
-                    subscription.load(|response| this.update(kind, &response));
-                }
-            }));
-        }
+    pub(super) async fn subscribe(self: &Rc<Self>, dynamic: DynamicSources) -> io::Result<()> {
+        let DynamicSources { clusters, listeners, ads: _ } = dynamic;
+        self.follow(Kind::Clusters, clusters, "cluster_manager.cds.").await?;
+        let (followed, answered) =
+            self.sources.first_answers(|| self.routes.follow(&self.running.snapshot()));
+        followed?;
+        self.follow(Kind::Listeners, listeners, "listener_manager.lds.").await?;
+        // An error means that the sender is gone: all are answered.
+        drop(answered.await);
         Ok(())
     }
 
-    /// Takes all resources of a kind. A listener whose address cannot be bound does not hold up the others.
-    fn update(&self, kind: Kind, response: &Response) -> Result<(), String> {
+    async fn follow(
+        self: &Rc<Self>,
+        kind: Kind,
+        source: Option<ConfigSource>,
+        prefix: &str,
+    ) -> io::Result<()> {
+        let Some(source) = source else { return Ok(()) };
+        let interest = Interest {
+            kind: kind.message(),
+            wanted: Wanted::All,
+            what: format!("dynamic {}s", kind.noun()),
+            prefix: prefix.to_owned(),
+            counts: Counts::Own(self.registry.scope(prefix)),
+        };
+        let subscriber = Rc::new(Dynamic { kind, reloader: Rc::clone(self) });
+        let (subscription, answered) =
+            self.sources.first_answers(|| self.sources.subscribe(interest, &source, subscriber));
+        self.subscriptions.borrow_mut().push(subscription?);
+        drop(answered.await);
+        Ok(())
+    }
+
+    /// Takes resources of a kind. A listener whose address cannot be bound does not hold up the others.
+    fn update(&self, kind: Kind, change: &Change) -> Result<(), String> {
         let mut unusable = HashMap::new();
         loop {
-            let resources = response.resources.clone();
-            let updated = self.compiler.update(kind, resources, &unusable, &self.registry);
+            let updated = self.compiler.update(kind, change.clone(), &unusable, &self.registry);
             let Updated { compiled, rejected } = updated;
             let Some(compiled) = compiled else { return rejected.map_or(Ok(()), Err) };
             match self.accept(compiled, None) {
@@ -267,7 +307,8 @@ impl Reloader {
             self.compiler.commit(in_force);
             return Ok(());
         }
-        let orders = match self.prepare(&snapshot) {
+        let (prepared, secrets) = self.sources.first_answers(|| self.prepare(&snapshot));
+        let orders = match prepared {
             Ok(orders) => orders,
             Err(refusal) => return Err((refusal, read)),
         };
@@ -276,9 +317,22 @@ impl Reloader {
         }
         self.compiler.commit(in_force);
         *self.accepted.borrow_mut() = Arc::clone(&snapshot);
+        // At once: a management server may send with its next response what these refer to.
+        let hosts = self.membership.follow(&snapshot.clusters);
+        let (followed, routes) = self.sources.first_answers(|| self.routes.follow(&snapshot));
+        if let Err(error) = followed {
+            tracing::error!(target: "config", "routes cannot be followed: {error}");
+        }
+        self.waiting.set(self.waiting.get() + 1);
         let addresses = self.sockets.borrow().addresses(&snapshot);
-        let reads = read.into_iter().map(|read| *read).collect();
-        let accepted = Accepted { snapshot, runtime, orders: vec![orders], addresses, reads };
+        let accepted = Accepted {
+            snapshot,
+            runtime,
+            orders: vec![orders],
+            addresses,
+            waiting_for: vec![secrets, hosts, routes],
+            reads: read.into_iter().map(|read| *read).collect(),
+        };
         // The receiver lives as long as the process serves.
         let _ended = self.steps.send(Step::PutIntoForce(Box::new(accepted)));
         Ok(())
@@ -326,32 +380,27 @@ impl Reloader {
         let until = Instant::now() + WARMING_MAX;
         let mut next = None;
         loop {
-            let ready = self.membership.follow(&accepted.snapshot.clusters);
             tokio::select! {
                 biased;
-                () = ready => break,
+                () = accepted.ready() => break,
                 () = tokio::time::sleep_until(until) => {
-                    tracing::warn!(target: "config", "new clusters are used although they are not ready");
+                    tracing::warn!(target: "config", "new clusters, routes or secrets are not there yet; the configuration is used without them");
                     break;
                 }
-                step = steps.recv() => match step {
+                step = steps.recv(), if next.is_none() => match step {
                     Some(Step::PutIntoForce(later)) => accepted = accepted.and_then(*later),
-                    step => {
-                        next = step;
-                        break;
-                    }
+                    Some(go_live) => next = Some(go_live),
+                    None => break,
                 },
             }
-        }
-        if let Err(error) = self.routes.follow(&accepted.snapshot) {
-            tracing::error!(target: "config", "routes cannot be followed: {error}");
         }
         self.put_into_force(accepted);
         next
     }
 
     fn put_into_force(&self, accepted: Accepted) {
-        let Accepted { snapshot, runtime, orders, addresses, reads } = accepted;
+        let Accepted { snapshot, runtime, orders, addresses, waiting_for: _, reads } = accepted;
+        self.waiting.set(self.waiting.get().saturating_sub(orders.len()));
         let changes = Changes::between(&self.running.snapshot(), &snapshot);
         let clusters = snapshot.clusters.clone();
         let hosts: HashMap<_, _> = self.running.change(|changing| {
@@ -373,10 +422,13 @@ impl Reloader {
             None if self.drain.has_stopped() => {}
             None => orders.into_iter().for_each(|orders| orders.carry_out(&self.shards)),
         }
-        self.membership.retain(&clusters);
-        self.routes.retain(&self.running.snapshot());
-        let kept: HashSet<_> = clusters.iter().map(key).collect();
-        self.running.change(|changing| changing.hosts.retain(|key, _| kept.contains(key)));
+        // The next one may have what this one lacks.
+        if self.waiting.get() == 0 {
+            self.membership.retain(&clusters);
+            self.routes.retain(&self.running.snapshot());
+            let kept: HashSet<_> = clusters.iter().map(key).collect();
+            self.running.change(|changing| changing.hosts.retain(|key, _| kept.contains(key)));
+        }
         self.count(&changes);
         if !changes.gone.is_empty() {
             drop(tokio::task::spawn_local(self.close_later(&changes)));

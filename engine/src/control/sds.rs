@@ -1,11 +1,11 @@
-//! Follows the secrets that come from files: certificates, validation contexts and ticket keys.
+//! Subscribes to secrets: certificates, validation contexts and ticket keys.
 //!
 //! All of them are read once before the first connection is accepted, and those of a new configuration
 //! before it is in force. A secret that cannot be used then holds up nothing but the connections that need
 //! it: they are closed until it can be used.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -13,35 +13,49 @@ use std::sync::Arc;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
-use super::moves::{Watch, Watcher, Watchers};
+use super::moves::{Watch, Watcher};
+use super::resources::{Handle, Interest, Sources, Subscriber, Wanted};
 use super::server::Running;
-use super::subscription::{Counts, Subscription};
+use super::subscription::Counts;
 use crate::config_source::compile::Response;
 use crate::stats::{Registry, Scope, SecretStats};
 use crate::transport::tls::context::compile::{Change, SecretSource, Secrets};
 
-/// The secrets that are followed.
-pub(super) struct SecretFiles {
+/// The secrets that are subscribed to.
+pub(super) struct SecretSubscriptions {
     secrets: Rc<Secrets>,
     registry: Arc<Registry>,
     running: Arc<Running>,
-    watchers: Rc<Watchers>,
+    sources: Rc<Sources>,
     /// By their numbers.
-    followed: RefCell<HashMap<usize, AbortHandle>>,
+    followed: RefCell<HashMap<usize, Followed>>,
 }
 
-impl SecretFiles {
+/// A secret that is followed, until this is dropped.
+struct Followed {
+    _subscription: Handle,
+    /// Reads the files again that it names.
+    reading: AbortHandle,
+}
+
+impl Drop for Followed {
+    fn drop(&mut self) {
+        self.reading.abort();
+    }
+}
+
+impl SecretSubscriptions {
     pub(super) fn new(
         secrets: &Rc<Secrets>,
         registry: &Arc<Registry>,
         running: &Arc<Running>,
-        watchers: &Rc<Watchers>,
+        sources: &Rc<Sources>,
     ) -> Self {
         Self {
             secrets: Rc::clone(secrets),
             registry: Arc::clone(registry),
             running: Arc::clone(running),
-            watchers: Rc::clone(watchers),
+            sources: Rc::clone(sources),
             followed: RefCell::default(),
         }
     }
@@ -55,11 +69,11 @@ impl SecretFiles {
         self.secrets.collect();
         let is_used = |index: &usize| self.secrets.is_used(*index);
         let mut followed = self.followed.borrow_mut();
-        followed.extract_if(|index, _| !is_used(index)).for_each(|(_, task)| task.abort());
+        followed.retain(|index, _| is_used(index));
         let sources = self.secrets.sources().into_iter().enumerate();
         let new = sources.filter(|(index, _)| is_used(index) && !followed.contains_key(index));
         for (index, source) in new.collect::<Vec<_>>() {
-            followed.insert(index, self.follow(index, source, &self.watchers.watcher()?));
+            followed.insert(index, self.follow(index, source)?);
         }
         if !followed.is_empty() {
             self.running.change(|changing| changing.show_secrets(self.secrets.shown()));
@@ -67,35 +81,36 @@ impl SecretFiles {
         Ok(())
     }
 
-    fn follow(&self, index: usize, source: SecretSource, watcher: &Watcher) -> AbortHandle {
-        let SecretSource { name, kind: _, file } = source;
+    fn follow(&self, index: usize, source: SecretSource) -> io::Result<Followed> {
+        let SecretSource { name, kind: _, origin } = source;
         let prefix = format!("sds.{name}.");
-        let what = format!("secret {name}");
-        let mut secret = FollowedSecret {
+        let secret = Rc::new(FollowedSecret {
             index,
             stats: self.registry.scope(&prefix),
             secrets: Rc::clone(&self.secrets),
             registry: Arc::clone(&self.registry),
             running: Arc::clone(&self.running),
+            watcher: self.sources.watchers().watcher()?,
             moved: Rc::new(Notify::new()),
-            watches: Vec::new(),
-            name,
+            watches: RefCell::default(),
+            name: name.clone(),
+        });
+        let interest = Interest {
+            kind: "envoy.extensions.transport_sockets.tls.v3.Secret",
+            what: format!("secret {name}"),
+            wanted: Wanted::Names(BTreeSet::from([name])),
+            counts: Counts::Own(self.registry.scope(&prefix)),
+            prefix,
         };
-        let subscription =
-            Subscription::new(what, file, Counts::Own(self.registry.scope(&prefix)), watcher);
-        subscription.load(|response| secret.update(response, watcher));
-        let watcher = watcher.clone();
-        let follow = async move {
+        let subscription = self.sources.subscribe(interest, &origin, Rc::clone(&secret) as _)?;
+        let reading = async move {
             loop {
-                tokio::select! {
-                    () = subscription.changed() => {
-                        subscription.load(|response| secret.update(response, &watcher));
-                    }
-                    () = secret.moved.notified() => secret.reload(),
-                }
+                secret.moved.notified().await;
+                secret.reload();
             }
         };
-        tokio::task::spawn_local(follow).abort_handle()
+        let reading = tokio::task::spawn_local(reading).abort_handle();
+        Ok(Followed { _subscription: subscription, reading })
     }
 }
 
@@ -110,18 +125,22 @@ struct FollowedSecret {
     running: Arc<Running>,
     /// Notified when one of the files that it names may be another one.
     moved: Rc<Notify>,
-    watches: Vec<Watch>,
+    watcher: Watcher,
+    watches: RefCell<Vec<Watch>>,
+}
+
+impl Subscriber for FollowedSecret {
+    /// Its files are watched even if it is rejected: they may become usable.
+    fn replace(&self, response: Response) -> Result<(), String> {
+        let updated = self.secrets.update(self.index, response, &self.registry);
+        let files = self.secrets.files(self.index);
+        let watches = files.iter().map(|target| self.watcher.watch(target, &self.moved));
+        self.watches.replace(watches.collect());
+        updated.map(|change| self.show(change))
+    }
 }
 
 impl FollowedSecret {
-    /// Takes a new version. Its files are watched even if it is rejected: they may become usable.
-    fn update(&mut self, response: Response, watcher: &Watcher) -> Result<(), String> {
-        let updated = self.secrets.update(self.index, response, &self.registry);
-        let files = self.secrets.files(self.index);
-        self.watches = files.iter().map(|target| watcher.watch(target, &self.moved)).collect();
-        updated.map(|change| self.show(change))
-    }
-
     /// Reads its files again.
     fn reload(&self) {
         match self.secrets.reload(self.index, &self.registry) {

@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::moves::{Watch, Watcher};
+use super::resources::Subscriber;
 use crate::config_source::compile::{ReadError, Response};
 use crate::config_source::{FileSource, MoveTarget, Trigger};
 use crate::hash::xxh64;
@@ -66,16 +67,16 @@ impl Subscription {
     }
 
     /// Reads the file, and hands its resources to the subscriber, who may reject them.
-    pub(super) fn load(&self, subscriber: impl FnOnce(Response) -> Result<(), String>) {
+    pub(super) fn load(&self, subscriber: &dyn Subscriber) {
         self.counts.attempt();
         let path = self.source.path.display();
         let taken = Response::read(&self.source.path).and_then(|response| {
-            let version = xxh64(response.version.as_bytes());
-            subscriber(response).map_err(ReadError::Rejected).map(|()| version)
+            let version = response.version.clone();
+            subscriber.replace(response).map_err(ReadError::Rejected).map(|()| version)
         });
         let what = &self.what;
         match taken {
-            Ok(version) => self.counts.success(version),
+            Ok(version) => self.counts.success(&version),
             Err(ReadError::Unreadable(why)) => {
                 self.counts.failure();
                 tracing::warn!(target: "config", "{what}: cannot read {path}, nothing is changed: {why}");
@@ -98,15 +99,16 @@ pub(super) enum Counts {
 }
 
 impl Counts {
-    fn attempt(&self) {
+    pub(super) fn attempt(&self) {
         match self {
             Self::Own(stats) => stats.control().update_attempt.inc(),
             Self::OfCluster(stats, _) => stats.control().update_attempt.inc(),
         }
     }
 
-    fn success(&self, hash: u64) {
-        let (update_success, version, update_time) = match self {
+    /// A version is accepted.
+    pub(super) fn success(&self, version: &str) {
+        let (update_success, hash, update_time) = match self {
             Self::Own(stats) => {
                 let stats = stats.control();
                 (&stats.update_success, &stats.version, &stats.update_time)
@@ -117,22 +119,29 @@ impl Counts {
             }
         };
         update_success.inc();
-        version.set(hash);
+        hash.set(xxh64(version.as_bytes()));
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         update_time.set(u64::try_from(now.as_millis()).unwrap_or(u64::MAX));
     }
 
-    fn failure(&self) {
+    pub(super) fn failure(&self) {
         match self {
             Self::Own(stats) => stats.control().update_failure.inc(),
             Self::OfCluster(stats, _) => stats.control().update_failure.inc(),
         }
     }
 
-    fn rejected(&self) {
+    pub(super) fn rejected(&self) {
         match self {
             Self::Own(stats) => stats.control().update_rejected.inc(),
             Self::OfCluster(_, stats) => stats.control().update_rejected.inc(),
+        }
+    }
+
+    pub(super) fn fetch_timeout(&self) {
+        match self {
+            Self::Own(stats) => stats.control().init_fetch_timeout.inc(),
+            Self::OfCluster(_, stats) => stats.control().init_fetch_timeout.inc(),
         }
     }
 }

@@ -13,7 +13,7 @@ use corvoy_config::{self as config, Path, Problems};
 use super::compile::{Common, Context, HALF_CLOSE_GRACE_KEY, premature_resets};
 use super::filter_chain::{ChainTls, FilterChain, Speaks};
 use crate::common_compile;
-use crate::config_source::compile::{check_existence, file_source};
+use crate::config_source::compile::{self as source_compile, check_existence};
 use crate::fingerprint::Fingerprint;
 use crate::metadata::ListenerInfo;
 use crate::request::callout;
@@ -309,14 +309,15 @@ fn network_filter(
 /// Where the routes of a connection manager come from; none if there is an error.
 fn route_source(schema: &config::Rds, at: &Path, problems: &mut Problems) -> Option<RouteSource> {
     let config::Rds { config_source, route_config_name } = schema;
+    source_compile::check_name(route_config_name, &at.field("route_config_name"), problems);
     let at = at.field("config_source");
     let Some(source) = config_source else {
         problems.missing(&at, "rds needs a config_source");
         return None;
     };
-    let file = file_source(source)?;
-    check_existence(&file, source, &at, problems)?;
-    Some(RouteSource { name: route_config_name.clone(), file })
+    let origin = source_compile::source(source, &at, problems)?;
+    check_existence(&origin, source, &at, problems)?;
+    Some(RouteSource { name: route_config_name.clone(), origin })
 }
 
 fn http(

@@ -6,7 +6,7 @@ use std::ops::Deref;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::route::RouteTable;
-use crate::config_source::FileSource;
+use crate::config_source::ConfigSource;
 
 /// The routes of a connection manager.
 #[derive(Debug)]
@@ -20,12 +20,12 @@ pub struct Routes {
 }
 
 /// `rds`
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct RouteSource {
     /// `route_config_name`
     pub name: String,
     /// `config_source`
-    pub file: FileSource,
+    pub origin: ConfigSource,
 }
 
 impl Routes {

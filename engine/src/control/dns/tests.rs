@@ -193,6 +193,7 @@ impl Harness {
             let _control = control.enter();
             membership.follow(&clusters)
         };
+        let initialized = async { drop(initialized.await) };
         Self { runtime, clusters, published, initialized: Some(Box::pin(initialized)), control }
     }
 

@@ -82,6 +82,8 @@ pub(crate) fn grpc(
     let config::EnvoyGrpc {
         cluster_name,
         authority,
+        // As in Envoy it is for the streams of management servers.
+        retry_policy: _,
         max_receive_message_length,
         skip_envoy_headers,
     } = envoy;

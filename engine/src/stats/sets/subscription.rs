@@ -5,7 +5,7 @@ use crate::stats::stats;
 stats! {
     /// `sds.<name>.`
     pub struct SubscriptionStats {
-        constant counter init_fetch_timeout;
+        counter init_fetch_timeout;
         counter update_attempt;
         counter update_failure;
         counter update_rejected;
@@ -19,7 +19,7 @@ stats! {
 stats! {
     /// `cluster.<name>.`, for clusters of type `EDS`. `ClusterStats` has the other counters of a subscription.
     pub struct EdsStats {
-        constant counter init_fetch_timeout;
+        counter init_fetch_timeout;
         counter update_rejected;
         gauge update_time;
         gauge version;
@@ -40,5 +40,14 @@ stats! {
     /// `sds.<name>.`
     pub struct SecretStats {
         counter key_rotation_failed;
+    }
+}
+
+stats! {
+    /// `control_plane.`, after the prefix of a subscription with a stream of its own.
+    pub struct ControlPlaneStats {
+        gauge connected_state;
+        gauge pending_requests;
+        counter rate_limit_enforced;
     }
 }

@@ -15,7 +15,7 @@ pub struct Backoff {
 
 impl Backoff {
     /// The delay after this many attempts, at least 1; `random` is any number.
-    pub(super) fn delay(&self, attempts: u32, random: u64) -> Millis {
+    pub(crate) fn delay(&self, attempts: u32, random: u64) -> Millis {
         let factor = 1_u32.checked_shl(attempts.saturating_sub(1)).unwrap_or(u32::MAX);
         let bound = self.base.saturating_mul(factor).min(self.max);
         random.checked_rem(millis(bound)).unwrap_or(0)

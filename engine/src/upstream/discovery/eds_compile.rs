@@ -9,7 +9,7 @@ use corvoy_config as config;
 use super::compile::{Schema, Sockets, endpoints, static_address};
 use super::{Assignment, Eds};
 use crate::address::Address;
-use crate::config_source::compile::{Resource, check_existence, file_source, in_words};
+use crate::config_source::compile::{self as source_compile, Resource, check_existence, in_words};
 use crate::upstream::Cluster;
 use crate::upstream::host::Host;
 use crate::upstream::host_set::DistributionRules;
@@ -31,11 +31,12 @@ pub(super) fn eds(
         problems.missing(&at, "cannot create an EDS cluster without an EDS config");
         return None;
     };
+    source_compile::check_name(service_name, &at.field("service_name"), problems);
     let at = at.field("eds_config");
-    let file = file_source(source)?;
-    check_existence(&file, source, &at, problems)?;
+    let origin = source_compile::source(source, &at, problems)?;
+    check_existence(&origin, source, &at, problems)?;
     let name = if service_name.is_empty() { schema.name } else { service_name };
-    Some(Eds { source: file, name: name.to_owned(), check_criteria: sockets.of_checks.cloned() })
+    Some(Eds { source: origin, name: name.to_owned(), check_criteria: sockets.of_checks.cloned() })
 }
 
 /// What `resource` says of a cluster of type `EDS`, which has `known` hosts so far.

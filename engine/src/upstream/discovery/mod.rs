@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::address::Address;
-use crate::config_source::FileSource;
+use crate::config_source::ConfigSource;
 use crate::stats::ClusterStats;
 use crate::upstream::host::{Endpoint, Host};
 use crate::upstream::host_set::{DistributionRules, HostSet};
@@ -38,7 +38,7 @@ pub enum Discovery {
 #[derive(Debug)]
 pub struct Eds {
     /// Where its hosts come from.
-    pub source: FileSource,
+    pub source: ConfigSource,
     /// The name that they have there: `service_name`, or that of the cluster.
     pub name: String,
     /// `transport_socket_match_criteria` of its health check.
@@ -72,7 +72,7 @@ impl Discovery {
                 dns.targets.iter().map(|it| format!("{}:{}", it.name, it.port)).collect()
             }
             Self::Eds(eds) => {
-                vec![format!("those of {} in {}", eds.name, eds.source.path.display())]
+                vec![format!("those of {} in {}", eds.name, eds.source)]
             }
         }
     }

@@ -18,8 +18,8 @@ use super::secret_files_compile::{NamesFiles, files, inlined, shown};
 use super::secrets_compile::{certificate, ticket_keys};
 use super::tickets::TicketKey;
 use super::verify;
-use crate::config_source::compile::{Response, check_existence, file_source, in_words};
-use crate::config_source::{FileSource, MoveTarget};
+use crate::config_source::compile::{self as source_compile, Response, check_existence, in_words};
+use crate::config_source::{ConfigSource, MoveTarget};
 use crate::stats::{Registry, SslSocketFactoryStats};
 
 /// The secrets of a configuration, and the contexts that use those from files.
@@ -47,15 +47,15 @@ struct Dynamic {
     active: Option<Active>,
 }
 
-/// A secret's name, kind and file.
-#[derive(Clone, Debug, Eq, PartialEq)]
+/// A secret's name and kind, and where it comes from.
+#[derive(Clone, Debug, PartialEq)]
 pub struct SecretSource {
     /// Its name.
     pub name: String,
     /// What it is.
     pub kind: SecretKind,
     /// Where it comes from.
-    pub file: FileSource,
+    pub origin: ConfigSource,
 }
 
 /// What a secret is.
@@ -249,6 +249,7 @@ impl Secrets {
     ) -> Option<(config::Secret, Path)> {
         let config::SdsSecretConfig { name, sds_config } = wanted;
         if let Some(schema) = sds_config {
+            source_compile::check_name(name, &at.field("name"), problems);
             let secret = self.dynamic(name, kind, schema, &at.field("sds_config"), problems)?;
             return Some((secret, Path::root()));
         }
@@ -278,18 +279,18 @@ impl Secrets {
         problems: &mut Problems,
     ) -> Option<config::Secret> {
         if !self.has_identity {
-            let why = "secrets from files need a `node` with an `id` and a `cluster`, or \
+            let why = "secrets from files and management servers need a `node` with an `id` and a `cluster`, or \
                        --service-node and --service-cluster, as in Envoy";
             problems.missing(at, why);
         }
-        let file = file_source(schema)?;
-        let source = SecretSource { name: name.to_owned(), kind, file };
+        let origin = source_compile::source(schema, at, problems)?;
+        let source = SecretSource { name: name.to_owned(), kind, origin };
         let mut all = self.dynamic.borrow_mut();
         let index = if let Some(known) = all.iter().position(|it| it.source == source) {
             known
         } else {
             // Only at start: what becomes of one secret's file later does not concern the others.
-            check_existence(&source.file, schema, at, problems)?;
+            check_existence(&source.origin, schema, at, problems)?;
             all.push(Dynamic { source, received: None, active: None });
             all.len() - 1
         };
@@ -403,7 +404,7 @@ impl Secrets {
         {
             let mut all = self.dynamic.borrow_mut();
             let Some(dynamic) = all.get_mut(index) else { return Ok(Change::Same) };
-            let SecretSource { name, kind, file: _ } = &dynamic.source;
+            let SecretSource { name, kind, origin: _ } = &dynamic.source;
             let count = resources.len();
             let [resource] = <[_; 1]>::try_from(resources)
                 .map_err(|_| format!("there must be one secret in the file, not {count}"))?;
