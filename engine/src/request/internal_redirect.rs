@@ -143,6 +143,7 @@ impl Core<'_> {
 
     /// Everything as for a new request, but for what its redirects and the connection manager's rules have
     /// brought.
+    #[expect(clippy::too_many_lines, reason = "a line or two per field")]
     fn begin_again(&mut self) {
         let now = self.shard.clock.now();
         self.stats().downstream_rq_time.record(now.saturating_sub(self.began));

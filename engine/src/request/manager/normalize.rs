@@ -311,7 +311,7 @@ fn normalize_path(head: &mut RequestHead, manager: &ConnectionManager) -> Result
     match path::normalize(target, &manager.path) {
         Normalized::Unchanged => {}
         Normalized::Changed(target) => head.set_target(&target),
-        Normalized::Redirect(_) if is_grpc(&head.fields) => return Err(Refusal::Path),
+        Normalized::Redirect(_) if head.is_grpc() => return Err(Refusal::Path),
         Normalized::Redirect(target) => {
             head.set_target(&target);
             return Err(Refusal::Redirect);
@@ -537,15 +537,6 @@ fn request_id(
                 fields.set(FieldName::XRequestId, &id);
             }
         }
-    }
-}
-
-fn is_grpc(fields: &Fields) -> bool {
-    match fields.get(FieldName::ContentType).and_then(|kind| kind.strip_prefix(b"application/grpc"))
-    {
-        Some([]) => true,
-        Some([next, ..]) => matches!(next, b'+' | b';'),
-        None => false,
     }
 }
 
