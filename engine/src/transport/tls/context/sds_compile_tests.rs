@@ -281,7 +281,7 @@ fn secrets_from_files_need_a_node_and_files() {
     assert!(secrets.certificate(&wanted, &Path::root(), &mut problems).is_none());
     assert_eq!(
         in_words(&problems),
-        "sds_config: secrets from files need a `node` with an `id` and a `cluster`, or \
+        "sds_config: secrets from files and management servers need a `node` with an `id` and a `cluster`, or \
          --service-node and --service-cluster, as in Envoy; \
          sds_config.path: there is no file /no/file"
     );
