@@ -77,28 +77,8 @@ pub(super) async fn deliver<C: ClientEnd>(
     }
     let ended = match relayed {
         Ok(()) => {
-            if counts_at_end {
-                let trailers = exchange.core.origin_trailers.as_deref();
-                let trailers = trailers.unwrap_or_else(|| down.trailers());
-                charge::grpc_trailers(origin.pool().host_stats(), trailers);
-            }
-            exchange.core.end_response(!exchange.core.is_complete());
-            if upload.has_ended() {
-                charge::time(origin.pool().stats(), &exchange.core);
-            }
-            let has_surplus = origin.has_surplus();
-            if has_surplus {
-                origin.pool().stats().upstream_cx_protocol_error.inc();
-            }
-            let by = if length == BodyLength::UntilClose { ClosedBy::Host } else { ClosedBy::Us };
-            if !upload.is_done() {
-                origin.close(by);
-            } else if origin_stays && !has_surplus {
-                give_back(&exchange.core, origin);
-            } else {
-                origin.finish(by);
-            }
-            if upload.has_ended() { Ended::Whole } else { Ended::Early }
+            let known = (length, origin_stays, counts_at_end);
+            complete(exchange, origin, &down, upload, known)
         }
         Err(broken) => {
             let (ended, by) = end(exchange, &origin, &broken);
@@ -110,6 +90,39 @@ pub(super) async fn deliver<C: ClientEnd>(
     exchange.core.note_trailers(down.trailers());
     down.recycle();
     ended
+}
+
+/// The response is complete.
+#[inline(always)]
+fn complete<C: ClientEnd>(
+    exchange: &mut Exchange<'_, C>,
+    origin: Origin,
+    down: &Outlet,
+    upload: &Upload,
+    (length, origin_stays, counts_at_end): (BodyLength, bool, bool),
+) -> Ended {
+    if counts_at_end {
+        let trailers = exchange.core.origin_trailers.as_deref();
+        let trailers = trailers.unwrap_or_else(|| down.trailers());
+        charge::grpc_trailers(origin.pool().host_stats(), trailers);
+    }
+    exchange.core.end_response(!exchange.core.is_complete());
+    if upload.has_ended() {
+        charge::time(origin.pool().stats(), &exchange.core);
+    }
+    let has_surplus = origin.has_surplus();
+    if has_surplus {
+        origin.pool().stats().upstream_cx_protocol_error.inc();
+    }
+    let by = if length == BodyLength::UntilClose { ClosedBy::Host } else { ClosedBy::Us };
+    if !upload.is_done() {
+        origin.close(by);
+    } else if origin_stays && !has_surplus {
+        give_back(&exchange.core, origin);
+    } else {
+        origin.finish(by);
+    }
+    if upload.has_ended() { Ended::Whole } else { Ended::Early }
 }
 
 /// Receives the body of a response whose head is held up in the filters, until the head has passed them.

@@ -24,6 +24,7 @@ mod half_close;
 pub mod headers;
 mod internal_redirect;
 mod log;
+mod lookup;
 pub mod manager;
 pub mod mirror;
 mod noted;
@@ -60,13 +61,12 @@ use self::log::Record;
 use self::manager::normalize::Facts;
 use self::noted::Noted;
 use self::reply::{HeadLimit, LocalReply};
-use self::route::{Action, ClusterChoice, Forward, Lookup, Route, Timeouts, VirtualHost};
+use self::route::{Action, Forward, Lookup, Route, Timeouts, VirtualHost};
 use self::service::LocalService;
 use self::stream::Upstream;
 use self::upload::Upload;
 use self::wait::{Interest, Ready, send_all, wait};
 use crate::access_log::entry_type::EntryType;
-use crate::address::Ends;
 use crate::flags::Flags;
 use crate::http::header_key_format::HeaderKeyFormat;
 use crate::http::{BodyLength, Reject};
@@ -299,45 +299,6 @@ impl<'a> Core<'a> {
     #[inline]
     fn stats(&self) -> &'a HttpStats {
         self.given.stats()
-    }
-
-    /// The request, as conditions see it.
-    #[inline]
-    fn route_request(&self) -> route::Request<'_> {
-        let given = self.given;
-        route::Request {
-            head: &self.heads.request,
-            tls: given.tls.as_deref(),
-            client: self.facts.map_or(given.peer, |facts| facts.client),
-            ends: Ends { remote: given.peer, local: given.local },
-            random: self.random,
-            metadata: self.noted.as_ref().map(|noted| &noted.metadata),
-            state: self.noted.as_ref().map(|noted| &noted.state),
-        }
-    }
-
-    /// Finds the route of the request, and notes it.
-    #[inline(always)]
-    fn find_route(&mut self) -> Lookup<'a> {
-        let lookup = self.given.routes.find(&self.route_request());
-        self.record.route = lookup.route();
-        // As in Envoy, the header counts that the request has now, whatever filters make of it.
-        if let Some(Action::Forward(plan)) = lookup.route().map(|route| &route.action)
-            && let ClusterChoice::Header(name) = &plan.cluster
-        {
-            let name = name.first_value(&self.heads.request);
-            let name = name.and_then(|name| std::str::from_utf8(name).ok());
-            self.named_cluster = name.and_then(|name| self.clusters.named(name)).map(Rc::clone);
-        }
-        lookup
-    }
-
-    /// The cluster that the request goes to.
-    fn cluster_of(&self, plan: &Forward) -> Option<Rc<LocalCluster>> {
-        match &plan.cluster {
-            ClusterChoice::Index(index) => self.clusters.get(*index).map(Rc::clone),
-            ClusterChoice::Header(_) | ClusterChoice::Open => self.named_cluster.clone(),
-        }
     }
 }
 

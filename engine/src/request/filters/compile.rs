@@ -99,6 +99,7 @@ pub(crate) fn chain(
 }
 
 /// Compiles a filter; `None` if there are errors.
+#[expect(clippy::too_many_lines, reason = "an arm or two per filter")]
 pub(super) fn filter(
     options: &config::Any,
     context: &Context<'_>,

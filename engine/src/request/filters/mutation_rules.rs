@@ -43,10 +43,11 @@ impl MutationRules {
             return true;
         }
         let is_routing = matches!(name, b"host" | b":authority" | b":scheme" | b":method");
-        !self.disallow_all
-            && !(self.disallow_system && is_system)
-            && (self.allow_all_routing || !is_routing)
-            && (self.allow_envoy || !name.starts_with(b"x-envoy"))
+        if self.disallow_all || (self.disallow_system && is_system) {
+            return false;
+        }
+        let is_envoys = name.starts_with(b"x-envoy");
+        (self.allow_all_routing || !is_routing) && (self.allow_envoy || !is_envoys)
     }
 }
 

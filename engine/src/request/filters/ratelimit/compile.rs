@@ -24,7 +24,6 @@ const TIMEOUT: Duration = Duration::from_millis(20);
 const NAMESPACE: &str = "envoy.filters.http.ratelimit";
 
 impl GlobalRateLimit {
-    #[expect(clippy::too_many_lines, reason = "one or two lines per field of the schema")]
     pub(in crate::request::filters) fn compile(
         schema: &config::GlobalRateLimit,
         context: &Context<'_>,
@@ -110,8 +109,8 @@ fn method(
         problems.error(&at.field("transport_api_version"), "V2 is no longer supported");
     }
     // As in Envoy, the timeout is that of the filter, whatever the service says.
-    let timeout = Some(timeout.unwrap_or(TIMEOUT));
-    let service = config::GrpcService { timeout, ..grpc_service.clone()? };
+    let mut service = grpc_service.clone()?;
+    service.timeout = Some(timeout.unwrap_or(TIMEOUT));
     let at = at.field("grpc_service");
     calls::grpc(&service, SHOULD_RATE_LIMIT, TIMEOUT, &context.calls, &at, problems)
 }
