@@ -214,7 +214,7 @@ fn what_is_there_goes_on_while_the_server_is_away_and_the_next_stream_begins_wit
         let proxy = all_from(&server, api_type);
         let mut client = proxy.connect();
         assert_eq!(client.get("/").status(), 200);
-        server.request("the first acknowledgement", |it| it.text("/response_nonce") != "");
+        server.request("the first acknowledgement", |it| !it.text("/response_nonce").is_empty());
         server.stop();
         proxy.stat_becomes("control_plane.connected_state", 0);
         proxy.stat_becomes_at_least("cluster_manager.cds.update_failure", 2);

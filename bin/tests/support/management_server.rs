@@ -250,6 +250,6 @@ impl State {
 }
 
 fn name_of(resource: &Value) -> &str {
-    let name = resource.get("name").or(resource.get("cluster_name"));
+    let name = resource.get("name").or_else(|| resource.get("cluster_name"));
     name.and_then(Value::as_str).unwrap_or_default()
 }

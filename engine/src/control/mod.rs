@@ -7,6 +7,7 @@
 
 mod access_log_writer;
 pub mod admin;
+mod changes;
 mod descriptors;
 mod dns;
 mod drain;

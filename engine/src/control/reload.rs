@@ -9,7 +9,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
 use std::error::Error as _;
-use std::fmt::{self, Write as _};
+use std::fmt;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -21,6 +21,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::admin::{Reloaded, ServerState};
+use super::changes::Changes;
 use super::drain::Drain;
 use super::logs::Logs;
 use super::membership::{Membership, key};
@@ -31,19 +32,17 @@ use super::server::Running;
 use super::shards::Shards;
 use super::sockets_in_use::{Orders, SocketsInUse, Start};
 use super::subscription::Counts;
-use super::{Options, StartError, count_runtime, counted};
+use super::{Options, StartError, count_runtime};
 use crate::address::Address;
 use crate::compile::{Compiled, Compiler};
 use crate::config_source::ConfigSource;
 use crate::config_source::compile::Response;
-use crate::downstream::Listener;
 use crate::downstream::filter_chain_compile::RouteChange;
 use crate::downstream::local::Listeners;
 use crate::dynamic_compile::{Change, DynamicSources, Kind, Updated};
 use crate::runtime::Runtime;
 use crate::snapshot::Snapshot;
-use crate::stats::{Gauge, ListenerManagerStats, ProcessStats, Registry};
-use crate::upstream::Cluster;
+use crate::stats::{ProcessStats, Registry};
 
 /// Where configurations come from.
 pub trait Configuration: fmt::Debug {
@@ -500,125 +499,7 @@ impl Reloader {
     }
 }
 
-/// A listener that is gone, or not what it was.
-#[derive(Clone, Debug)]
-struct Gone {
-    listener: Arc<Listener>,
-    /// Whether one of its name has its addresses now: then only filter chains are gone.
-    in_place: bool,
-    /// How many of them; 1 for a whole listener.
-    amount: u64,
-}
-
-impl Gone {
-    fn of(listener: &Arc<Listener>, after: &Snapshot) -> Self {
-        let addresses = |it: &Listener| format!("{:?}", it.addresses);
-        let next = after.listeners.iter().find(|it| it.name == listener.name);
-        let next = next.filter(|it| addresses(it) == addresses(listener));
-        let amount = next.map_or(1, |next| next.filter_chains.count_gone(&listener.filter_chains));
-        Self { listener: Arc::clone(listener), in_place: next.is_some(), amount }
-    }
-
-    /// What counts it while it drains.
-    const fn gauge<'a>(&self, stats: &'a ListenerManagerStats) -> &'a Gauge {
-        if self.in_place {
-            &stats.total_filter_chains_draining
-        } else {
-            &stats.total_listeners_draining
-        }
-    }
-}
-
 /// The error with its cause, as a line.
 fn in_words(error: &StartError) -> String {
     error.source().map_or_else(|| format!("{error}\n"), |why| format!("{error}: {why}\n"))
-}
-
-/// What is different in a new configuration.
-#[derive(Debug)]
-struct Changes {
-    listeners: Tally,
-    clusters: Tally,
-    /// What drains.
-    gone: Vec<Gone>,
-}
-
-#[derive(Debug, Default)]
-struct Tally {
-    added: u64,
-    modified: u64,
-    removed: u64,
-    total: u64,
-}
-
-impl Changes {
-    fn between(before: &Snapshot, after: &Snapshot) -> Self {
-        let name = |listener: &Listener| listener.name.clone();
-        let is_kept =
-            |gone: &&Arc<Listener>| after.listeners.iter().any(|it| Arc::ptr_eq(it, gone));
-        Self {
-            listeners: Tally::of(&before.listeners, &after.listeners, name),
-            clusters: Tally::of(&before.clusters, &after.clusters, |it: &Cluster| it.name.clone()),
-            gone: {
-                let gone = before.listeners.iter().filter(|it| !is_kept(it));
-                gone.map(|it| Gone::of(it, after)).filter(|gone| gone.amount > 0).collect()
-            },
-        }
-    }
-}
-
-impl Tally {
-    /// Those that are the same in both count for nothing.
-    fn of<T>(before: &[Arc<T>], after: &[Arc<T>], name: impl Fn(&T) -> String) -> Self {
-        let mut counts = Self { total: after.len() as u64, ..Self::default() };
-        let mut old: HashMap<String, &Arc<T>> = before.iter().map(|it| (name(it), it)).collect();
-        for new in after {
-            match old.remove(&name(new)) {
-                None => counts.added += 1,
-                Some(old) if !Arc::ptr_eq(old, new) => counts.modified += 1,
-                Some(_) => {}
-            }
-        }
-        counts.removed = old.len() as u64;
-        counts
-    }
-}
-
-impl fmt::Display for Changes {
-    /// `2 listeners: 1 added, 1 modified; 3 clusters: unchanged`
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (noun, counts, end) in
-            [("listener", &self.listeners, "; "), ("cluster", &self.clusters, "")]
-        {
-            let Tally { added, modified, removed, total } = counts;
-            write!(f, "{}: ", counted(*total, noun))?;
-            let parts = [(added, "added"), (modified, "modified"), (removed, "removed")];
-            let mut text = String::new();
-            for (count, what) in parts.into_iter().filter(|(count, _)| **count > 0) {
-                let comma = if text.is_empty() { "" } else { ", " };
-                write!(text, "{comma}{count} {what}")?;
-            }
-            f.write_str(if text.is_empty() { "unchanged" } else { &text })?;
-            f.write_str(end)?;
-        }
-        Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn changes_are_told_by_their_numbers() {
-        let [a, b, b2, c] = ["a", "b", "b", "c"].map(|name| Arc::new(name.to_owned()));
-        let listeners =
-            Tally::of(&[Arc::clone(&a), b], &[Arc::clone(&a), b2, Arc::clone(&c)], String::clone);
-        let clusters = Tally::of(&[Arc::clone(&c), a], &[c], String::clone);
-        let changes = Changes { listeners, clusters, gone: Vec::new() };
-        assert_eq!(changes.to_string(), "3 listeners: 1 added, 1 modified; 1 cluster: 1 removed");
-        let same = Tally { total: 2, ..Tally::default() };
-        let changes = Changes { listeners: Tally::default(), clusters: same, gone: Vec::new() };
-        assert_eq!(changes.to_string(), "0 listeners: unchanged; 2 clusters: unchanged");
-    }
 }
