@@ -17,8 +17,9 @@ const GROUPS: [&str; 4] = [
     "scheme_header_transformation",
 ];
 
-/// Options that every case has, or that have only one value.
-const EVERYWHERE: [&str; 4] = ["codec_type", "http_filters", "route_config", "stat_prefix"];
+/// Options that every case has, that have only one value, or whose stories are elsewhere: routes that come while
+/// the proxy runs are in `dynamic_resources.rs`.
+const EVERYWHERE: [&str; 5] = ["codec_type", "http_filters", "rds", "route_config", "stat_prefix"];
 
 /// Options that only a cluster may have.
 const OF_A_CLUSTER: [&str; 2] = [

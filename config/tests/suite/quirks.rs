@@ -373,7 +373,7 @@ fn a_missing_feature_is_called_by_its_usual_name() {
                 .to_owned(),
             "health checking",
         ),
-        ("eds_cluster_config: {eds_config: {ads: {}}}".to_owned(), "xDS"),
+        ("eds_cluster_config: {eds_config: {self: {}}}".to_owned(), "xDS"),
     ] {
         refused(&line, &format!("error: {word} is not implemented yet: `"));
         refused(&line, "help: docs/COMPATIBILITY.md");
