@@ -167,7 +167,7 @@ fn the_unit_starts_the_program_in_the_prefix_and_is_where_systemd_expects_it() {
         let root = Root::empty();
         root.install(&["--prefix", prefix]);
         let program = format!("{}/bin/corvoy ", prefix.trim_end_matches('/'));
-        assert_eq!(root.read(unit).matches(&program).count(), 2, "validate, and serve");
+        assert_eq!(root.read(unit).matches(&program).count(), 3, "validate, serve, reload");
         assert!(root.path(program[1..].trim_end()).exists());
     }
 }
