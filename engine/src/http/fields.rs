@@ -134,6 +134,7 @@ pub struct Fields {
 
 impl Fields {
     /// The value of the first field of this name.
+    #[inline]
     pub fn get(&self, id: FieldName) -> Option<&[u8]> {
         if self.has(id) { self.get_all(id).next() } else { None }
     }
@@ -149,6 +150,7 @@ impl Fields {
     }
 
     /// Whether there is more than one field of this name.
+    #[inline]
     pub fn is_repeated(&self, id: FieldName) -> bool {
         self.repeated.has(id) && self.get_all(id).nth(1).is_some()
     }
@@ -278,7 +280,7 @@ impl Fields {
         let field = self.line_from(id, start);
         self.set_field(field);
     }
-
+    #[inline(always)]
     fn set_field(&mut self, field: Field) {
         let name = FieldSet::of_one(field.id);
         if self.has_any(name) {

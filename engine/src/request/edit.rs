@@ -147,6 +147,7 @@ impl Core<'_> {
     }
 
     /// Edits the request as the route says, once for all attempts.
+    #[inline(always)]
     pub(super) fn rewrite_request(&mut self, route: &Route, plan: &Forward) {
         self.mutate_request(route);
         if !matches!(plan.host_rewrite, HostRewrite::Auto | HostRewrite::None) {

@@ -50,6 +50,7 @@ impl Core<'_> {
     /// As in Envoy, with `respect_expected_rq_timeout` the `x-envoy-expected-rq-timeout-ms` of the
     /// Envoy in front is the timeout, and that header and `x-envoy-upstream-rq-timeout-ms` are
     /// forwarded.
+    #[inline(always)]
     pub(super) fn set_timeouts(&mut self, plan: &Forward) {
         let service = self.service();
         let request = &mut self.heads.request;

@@ -136,6 +136,7 @@ fn begin<'a, 'e: 'a, C: ClientEnd>(
 }
 
 /// The request on its way upstream; its body is kept if it may be sent again.
+#[inline(always)]
 fn new_upload(
     core: &Core<'_>,
     route: &Route,

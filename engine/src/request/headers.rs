@@ -92,6 +92,7 @@ pub fn remove_hop_by_hop(head: &mut ResponseHead, upgrade: bool) {
 }
 
 /// Adds the headers of every response to a client.
+#[inline]
 pub fn finish(head: &mut ResponseHead, rules: &ResponseRules, finish: &Finish<'_>) {
     let fields = &mut head.fields;
     if rules.adds_date && !fields.has(FieldName::Date) {

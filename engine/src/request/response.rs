@@ -159,6 +159,7 @@ pub(super) fn forward_interim<C: ClientEnd>(exchange: &mut Exchange<'_, C>) -> R
 
 /// Adds the headers of every response to a client: `date`, `server` and those after them. What the
 /// codec says about the connection follows.
+#[inline(always)]
 pub(super) fn finish(given: &Given, heads: &mut Heads) {
     let Heads { request, response, .. } = heads;
     let clock = &given.shard.clock;

@@ -63,7 +63,7 @@ impl Upload {
     }
 
     /// Begins an attempt over HTTP/1 with an encoded head, followed by the body kept so far.
-    #[inline]
+    #[inline(always)]
     pub(super) fn begin(&mut self, head: Vec<u8>) {
         self.outlet.rewind(head, self.http1_framing);
         self.replay_at = Some(0);

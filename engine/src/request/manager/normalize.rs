@@ -464,7 +464,7 @@ fn scheme(head: &mut RequestHead, manager: &ConnectionManager, peer: &Peer<'_>) 
     }
     claimed.map(|claimed| head.scheme.unwrap_or(claimed))
 }
-
+#[inline(always)]
 fn set_forwarded_proto(fields: &mut Fields, scheme: Scheme) {
     const NAME: FieldName = FieldName::XForwardedProto;
     match scheme {

@@ -144,6 +144,7 @@ const NONE: usize = usize::MAX;
 impl Candidates {
     /// The first route from index `from` on, for a path that begins with this key of `text_len`
     /// bytes.
+    #[inline(always)]
     fn next(&self, from: usize, text_len: usize, path: &[u8]) -> usize {
         let next = |routes: &[usize]| {
             let passed = if from == 0 { 0 } else { routes.partition_point(|&route| route < from) };
