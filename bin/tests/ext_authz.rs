@@ -3,20 +3,14 @@
 //!
 //! The package is in `.venv` at the root of the repository, otherwise the tests print SKIPPED.
 
-use std::io::{BufRead as _, BufReader};
-use std::path::Path;
-use std::process::{Child, ChildStdout, Command, Stdio};
-
-use serde_json::Value;
-
 use crate::grpc::{HTTP2, protocols};
-use crate::support::{Config, Message, Origin, Proxy, is_oracle};
+use crate::support::{Config, Message, Origin, Proxy, Service, is_oracle};
 
 #[test]
 fn a_service_is_told_about_the_request_and_lets_it_pass() {
-    let Some(mut service) = Service::start() else { return };
+    let Some(mut service) = Service::start("ext_authz") else { return };
     let origin = Origin::that_answers();
-    let proxy = service.proxy(&origin, "");
+    let proxy = proxy_asking(&service, &origin, "");
     assert_eq!(proxy.get("/a?b=c").status(), 200);
     let told = service.told();
     assert_eq!(told["method"], "GET");
@@ -42,9 +36,9 @@ fn a_service_is_told_about_the_request_and_lets_it_pass() {
 
 #[test]
 fn a_service_changes_the_request_and_the_response() {
-    let Some(service) = Service::start() else { return };
+    let Some(service) = Service::start("ext_authz") else { return };
     let origin = Origin::that_answers();
-    let proxy = service.proxy(&origin, "");
+    let proxy = proxy_asking(&service, &origin, "");
     let mut client = proxy.connect();
     client.send(
         "GET /a?r=1&z=2 HTTP/1.1\r\nhost: example\r\nx-do: change\r\nx-set: mine\r\n\
@@ -55,7 +49,7 @@ fn a_service_changes_the_request_and_the_response() {
     assert_eq!(response.header("x-answer").as_deref(), Some("1"));
     let seen = origin.saw();
     assert_eq!(seen.header("x-set").as_deref(), Some("by-service"));
-    assert_eq!(values(&seen, "x-joined"), ["one,two"]);
+    assert_eq!(seen.values("x-joined"), ["one,two"]);
     assert_eq!(seen.header("x-absent").as_deref(), Some("1"));
     assert_eq!(seen.header("x-gone"), None);
     // Envoy writes the value as it is, and so a request line with a space.
@@ -66,13 +60,13 @@ fn a_service_changes_the_request_and_the_response() {
 
 #[test]
 fn a_denial_is_what_the_service_says() {
-    let Some(service) = Service::start() else { return };
+    let Some(service) = Service::start("ext_authz") else { return };
     let origin = Origin::that_answers();
-    let proxy = service.proxy(&origin, "");
+    let proxy = proxy_asking(&service, &origin, "");
     let response = ask(&proxy, "deny");
     assert_eq!(response.status(), 429);
     assert_eq!(response.header("x-why").as_deref(), Some("you"));
-    assert_eq!(values(&response, "set-cookie"), ["a=b", "c=d"]);
+    assert_eq!(response.values("set-cookie"), ["a=b", "c=d"]);
     assert_eq!(response.text(), "not you");
     assert_eq!(ask(&proxy, "deny-plainly").status(), 403);
     assert_eq!(origin.seen().len(), 0);
@@ -82,9 +76,9 @@ fn a_denial_is_what_the_service_says() {
 
 #[test]
 fn a_service_that_fails_lets_nothing_pass() {
-    let Some(service) = Service::start() else { return };
+    let Some(service) = Service::start("ext_authz") else { return };
     let origin = Origin::that_answers();
-    let proxy = service.proxy(&origin, "status_on_error: { code: BadGateway }");
+    let proxy = proxy_asking(&service, &origin, "status_on_error: { code: BadGateway }");
     assert_eq!(ask(&proxy, "abort").status(), 502);
     assert_eq!(ask(&proxy, "garbage").status(), 502);
     assert_eq!(ask(&proxy, "hang").status(), 502);
@@ -96,10 +90,10 @@ fn a_service_that_fails_lets_nothing_pass() {
 
 #[test]
 fn a_service_that_fails_lets_everything_pass_if_it_may() {
-    let Some(service) = Service::start() else { return };
+    let Some(service) = Service::start("ext_authz") else { return };
     let origin = Origin::that_answers();
     let allow = "failure_mode_allow: true, failure_mode_allow_header_add: true";
-    let proxy = service.proxy(&origin, allow);
+    let proxy = proxy_asking(&service, &origin, allow);
     assert_eq!(ask(&proxy, "abort").status(), 200);
     assert_eq!(origin.saw().header("x-envoy-auth-failure-mode-allowed").as_deref(), Some("true"));
     assert_eq!(proxy.stat("http.front.ext_authz.failure_mode_allowed"), 1);
@@ -108,9 +102,9 @@ fn a_service_that_fails_lets_everything_pass_if_it_may() {
 /// What a service says must not become a header of its own.
 #[test]
 fn a_header_with_a_line_end_reaches_nobody() {
-    let Some(service) = Service::start() else { return };
+    let Some(service) = Service::start("ext_authz") else { return };
     let origin = Origin::that_answers();
-    let proxy = service.proxy(&origin, "");
+    let proxy = proxy_asking(&service, &origin, "");
     // Envoy forwards it, and its codec answers with 503.
     assert_eq!(ask(&proxy, "inject").status(), if is_oracle() { 503 } else { 500 });
     assert_eq!(origin.seen().len(), 0);
@@ -121,9 +115,9 @@ fn a_header_with_a_line_end_reaches_nobody() {
 
 #[test]
 fn a_client_that_goes_away_cancels_its_call() {
-    let Some(mut service) = Service::start() else { return };
+    let Some(mut service) = Service::start("ext_authz") else { return };
     let origin = Origin::that_answers();
-    let proxy = service.proxy(&origin, "");
+    let proxy = proxy_asking(&service, &origin, "");
     let mut client = proxy.connect();
     client.send("GET / HTTP/1.1\r\nhost: example\r\nx-do: hang\r\n\r\n");
     service.told();
@@ -136,10 +130,10 @@ fn a_client_that_goes_away_cancels_its_call() {
 
 #[test]
 fn the_first_bytes_of_a_body_are_told_and_all_of_it_is_forwarded() {
-    let Some(mut service) = Service::start() else { return };
+    let Some(mut service) = Service::start("ext_authz") else { return };
     let origin = Origin::that_answers();
     let body = "with_request_body: { max_request_bytes: 4, allow_partial_message: true }";
-    let proxy = service.proxy(&origin, body);
+    let proxy = proxy_asking(&service, &origin, body);
     let mut client = proxy.connect();
     client.send("POST / HTTP/1.1\r\nhost: example\r\ncontent-length: 10\r\n\r\n0123456789");
     assert_eq!(client.response().status(), 200);
@@ -149,87 +143,30 @@ fn the_first_bytes_of_a_body_are_told_and_all_of_it_is_forwarded() {
     assert_eq!(origin.saw().text(), "0123456789");
 }
 
-fn values<'a>(message: &'a Message, name: &str) -> Vec<&'a str> {
-    let headers = message.headers.iter().filter(|(other, _)| other == name);
-    headers.map(|(_, value)| &**value).collect()
-}
-
 fn ask(proxy: &Proxy, what: &str) -> Message {
     let mut client = proxy.connect();
     client.send(format!("GET / HTTP/1.1\r\nhost: example\r\nx-do: {what}\r\n\r\n"));
     client.response()
 }
 
-/// The authorization service as a process. It is killed when the story ends.
-struct Service {
-    process: Child,
-    output: BufReader<ChildStdout>,
-    port: u16,
-}
-
-impl Service {
-    /// None: the package is missing.
-    fn start() -> Option<Self> {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let python = || Command::new(folder.join("../.venv/bin/python"));
-        let mut asks = python();
-        asks.args(["-c", "import grpc"]).stderr(Stdio::null());
-        if !asks.status().is_ok_and(|status| status.success()) {
-            eprintln!("SKIPPED: `grpcio` is not in .venv");
-            return None;
-        }
-        let mut command = python();
-        command.arg(folder.join("tests/ext_authz/service.py")).stdout(Stdio::piped());
-        let mut process = command.spawn().unwrap();
-        let mut output = BufReader::new(process.stdout.take().unwrap());
-        let mut port = String::new();
-        output.read_line(&mut port).unwrap();
-        Some(Self { process, output, port: port.trim().parse().unwrap() })
-    }
-
-    /// What it was told with the next call.
-    fn told(&mut self) -> Value {
-        let mut line = String::new();
-        self.output.read_line(&mut line).unwrap();
-        serde_json::from_str(&line).unwrap()
-    }
-
-    /// A proxy that asks it about each request to the origin; `options` are further ones of the filter.
-    fn proxy(&self, origin: &Origin, options: &str) -> Proxy {
-        const NAMESPACE: &str = "type.googleapis.com/envoy.extensions.filters.http.ext_authz.v3";
-        let filter = format!(
-            r#"
+/// A proxy that asks the service about each request to the origin; `options` are further ones of the filter.
+fn proxy_asking(service: &Service, origin: &Origin, options: &str) -> Proxy {
+    const NAMESPACE: &str = "type.googleapis.com/envoy.extensions.filters.http.ext_authz.v3";
+    let filter = format!(
+        r#"
           - name: authz
             typed_config: {{ "@type": {NAMESPACE}.ExtAuthz, transport_api_version: V3, {SERVICE}, {options} }}"#
-        );
-        let routes = format!(
-            r#"
+    );
+    let routes = format!(
+        r#"
               typed_per_filter_config: {{ authz: {{ "@type": {NAMESPACE}.ExtAuthzPerRoute, check_settings: {{ context_extensions: {{ a: b }} }} }} }}
               routes:"#
-        );
-        let port = self.port;
-        let cluster = format!(
-            r#"
-  - name: authz
-    type: STATIC
-    {}
-    load_assignment: {{ cluster_name: authz, endpoints: [{{ lb_endpoints: [{{ endpoint: {{ address: {{ socket_address: {{ address: 127.0.0.1, port_value: {port} }} }} }} }}] }}] }}
-  - name: service"#,
-            protocols(HTTP2)
-        );
-        let yaml = Config::to(origin).yaml();
-        let yaml = yaml.replace("http_filters:", &format!("http_filters:{filter}"));
-        let yaml = yaml.replace("\n              routes:", &routes);
-        Proxy::with(Config::verbatim(yaml.replace("\n  - name: service", &cluster)))
-    }
+    );
+    let yaml = Config::to(origin).yaml();
+    let yaml = yaml.replace("http_filters:", &format!("http_filters:{filter}"));
+    let yaml = yaml.replace("\n              routes:", &routes);
+    Proxy::with(Config::verbatim(service.in_cluster(&yaml, "authz", &protocols(HTTP2))))
 }
 
 /// A service that hangs does so for longer.
 const SERVICE: &str = "grpc_service: { envoy_grpc: { cluster_name: authz }, timeout: 1s }";
-
-impl Drop for Service {
-    fn drop(&mut self) {
-        drop(self.process.kill());
-        drop(self.process.wait());
-    }
-}

@@ -3,20 +3,16 @@
 //!
 //! The package is in `.venv` at the root of the repository, otherwise the tests print SKIPPED.
 
-use std::io::{BufRead as _, BufReader};
-use std::path::Path;
-use std::process::{Child, ChildStdout, Command, Stdio};
-
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::grpc::{HTTP2, protocols};
-use crate::support::{Config, Message, Origin, Proxy, is_oracle};
+use crate::support::{Config, Message, Origin, Proxy, Service, is_oracle};
 
 #[test]
 fn a_service_is_told_what_the_route_counts() {
-    let Some(mut service) = Service::start() else { return };
+    let Some(mut service) = Service::start("ratelimit") else { return };
     let origin = Origin::that_answers();
-    let proxy = service.proxy(&origin, "");
+    let proxy = proxy_asking(&service, &origin, "");
     assert_eq!(ask(&proxy, "/", "ok").status(), 200);
     let told = service.told();
     assert_eq!(told["domain"], "front");
@@ -34,9 +30,9 @@ fn a_service_is_told_what_the_route_counts() {
 
 #[test]
 fn a_request_over_a_limit_is_refused() {
-    let Some(service) = Service::start() else { return };
+    let Some(service) = Service::start("ratelimit") else { return };
     let origin = Origin::that_answers();
-    let proxy = service.proxy(&origin, "");
+    let proxy = proxy_asking(&service, &origin, "");
     let refused = ask(&proxy, "/", "limit");
     assert_eq!((refused.status(), refused.text()), (429, String::new()));
     assert_eq!(refused.header("x-envoy-ratelimited").as_deref(), Some("true"));
@@ -52,12 +48,12 @@ fn a_request_over_a_limit_is_refused() {
 
 #[test]
 fn a_refusal_is_as_configured() {
-    let Some(service) = Service::start() else { return };
+    let Some(service) = Service::start("ratelimit") else { return };
     let origin = Origin::that_answers();
     let options = "rate_limited_status: { code: ServiceUnavailable }, \
         rate_limited_as_resource_exhausted: true, disable_x_envoy_ratelimited_header: true, \
         response_headers_to_add: [{ header: { key: x-add, value: \"%PROTOCOL%\" } }], stat_prefix: mine";
-    let proxy = service.proxy(&origin, options);
+    let proxy = proxy_asking(&service, &origin, options);
     let refused = ask(&proxy, "/", "limit");
     assert_eq!(refused.status(), 503);
     assert_eq!(refused.header("x-add").as_deref(), Some("HTTP/1.1"));
@@ -71,37 +67,39 @@ fn a_refusal_is_as_configured() {
 
 #[test]
 fn limits_that_are_not_enforced_let_requests_pass() {
-    let Some(service) = Service::start() else { return };
+    let Some(service) = Service::start("ratelimit") else { return };
     let origin = Origin::that_answers();
-    let proxy = service.proxy(&origin, "filter_enforced: { default_value: { numerator: 0 } }");
+    let proxy =
+        proxy_asking(&service, &origin, "filter_enforced: { default_value: { numerator: 0 } }");
     let passed = ask(&proxy, "/", "limit-headers");
     assert_eq!(passed.status(), 200);
     assert_eq!(passed.header("x-envoy-ratelimited").as_deref(), Some("true"));
     assert_eq!(origin.saw().header("x-asked").as_deref(), Some("1"));
     assert_eq!(proxy.stat("cluster.service.ratelimit.over_limit"), 1);
-    let proxy = service.proxy(&origin, "filter_enabled: { default_value: { numerator: 0 } }");
+    let proxy =
+        proxy_asking(&service, &origin, "filter_enabled: { default_value: { numerator: 0 } }");
     assert_eq!(ask(&proxy, "/", "limit").status(), 200);
     assert_eq!(proxy.stat("cluster.limits.upstream_rq_total"), 0);
 }
 
 #[test]
 fn a_service_adds_headers_to_the_request_and_the_response() {
-    let Some(service) = Service::start() else { return };
+    let Some(service) = Service::start("ratelimit") else { return };
     let origin = Origin::that_answers();
-    let proxy = service.proxy(&origin, "");
+    let proxy = proxy_asking(&service, &origin, "");
     let response = ask(&proxy, "/", "headers");
-    assert_eq!(values(&response, "x-answer"), ["1", "2"]);
+    assert_eq!(response.values("x-answer"), ["1", "2"]);
     let seen = origin.saw();
     assert_eq!(seen.header("x-asked").as_deref(), Some("1"));
-    assert_eq!(values(&seen, "x-mine"), ["me", "theirs"]);
+    assert_eq!(seen.values("x-mine"), ["me", "theirs"]);
 }
 
 #[test]
 fn clients_learn_of_their_quota() {
-    let Some(service) = Service::start() else { return };
+    let Some(service) = Service::start("ratelimit") else { return };
     let origin = Origin::that_answers();
     let options = "enable_x_ratelimit_headers: DRAFT_VERSION_03, enable_retry_after_header: true";
-    let proxy = service.proxy(&origin, options);
+    let proxy = proxy_asking(&service, &origin, options);
     let passed = ask(&proxy, "/", "statuses");
     let limit = "100, 10;w=1;name=\"per-ip\", 100;w=60";
     assert_eq!(passed.header("x-ratelimit-limit").as_deref(), Some(limit));
@@ -118,9 +116,9 @@ fn clients_learn_of_their_quota() {
 
 #[test]
 fn a_service_that_fails_lets_everything_pass() {
-    let Some(service) = Service::start() else { return };
+    let Some(service) = Service::start("ratelimit") else { return };
     let origin = Origin::that_answers();
-    let proxy = service.proxy(&origin, "");
+    let proxy = proxy_asking(&service, &origin, "");
     for what in ["abort", "hang", "garbage"] {
         assert_eq!(ask(&proxy, "/", what).status(), 200, "{what}");
     }
@@ -131,13 +129,13 @@ fn a_service_that_fails_lets_everything_pass() {
 
 #[test]
 fn a_service_that_fails_lets_nothing_pass_if_it_may_not() {
-    let Some(service) = Service::start() else { return };
+    let Some(service) = Service::start("ratelimit") else { return };
     let origin = Origin::that_answers();
-    let proxy = service.proxy(&origin, "failure_mode_deny: true");
+    let proxy = proxy_asking(&service, &origin, "failure_mode_deny: true");
     assert_eq!(ask(&proxy, "/", "abort").status(), 500);
     let percent = "failure_mode_deny_percent: { default_value: { numerator: 100 } }, \
         status_on_error: { code: ServiceUnavailable }";
-    let proxy = service.proxy(&origin, percent);
+    let proxy = proxy_asking(&service, &origin, percent);
     assert_eq!(ask(&proxy, "/", "garbage").status(), 503);
     assert!(!proxy.stats().contains_key("cluster.service.ratelimit.failure_mode_allowed"));
     assert_eq!(origin.seen().len(), 0);
@@ -146,9 +144,9 @@ fn a_service_that_fails_lets_nothing_pass_if_it_may_not() {
 /// What a service says must not become a header of its own.
 #[test]
 fn a_header_with_a_line_end_reaches_nobody() {
-    let Some(service) = Service::start() else { return };
+    let Some(service) = Service::start("ratelimit") else { return };
     let origin = Origin::that_answers();
-    let proxy = service.proxy(&origin, "failure_mode_deny: true");
+    let proxy = proxy_asking(&service, &origin, "failure_mode_deny: true");
     let response = ask(&proxy, "/", "inject");
     // Envoy sends it to the client.
     if !is_oracle() {
@@ -160,9 +158,9 @@ fn a_header_with_a_line_end_reaches_nobody() {
 
 #[test]
 fn routes_and_virtual_hosts_say_what_is_counted() {
-    let Some(mut service) = Service::start() else { return };
+    let Some(mut service) = Service::start("ratelimit") else { return };
     let origin = Origin::that_answers();
-    let proxy = service.proxy(&origin, "");
+    let proxy = proxy_asking(&service, &origin, "");
     for (path, domain, counted) in [
         ("/own", "front", &["own"][..]),
         ("/both", "front", &["own", "host"]),
@@ -182,12 +180,12 @@ fn routes_and_virtual_hosts_say_what_is_counted() {
         proxy.get(path);
     }
     assert_eq!(proxy.stat("cluster.limits.upstream_rq_total"), asked);
-    let proxy = service.proxy(&origin, "stage: 2");
+    let proxy = proxy_asking(&service, &origin, "stage: 2");
     assert_eq!(proxy.get("/second-stage").status(), 200);
     assert_eq!(service.told()["descriptors"][0]["entries"][0][1], "second");
     // What the filter counts comes before what routes say, but not before what they say to the filter.
     let own = "rate_limits: [{ actions: [{ generic_key: { descriptor_value: filter } }] }]";
-    let proxy = service.proxy(&origin, own);
+    let proxy = proxy_asking(&service, &origin, own);
     proxy.get("/own");
     assert_eq!(service.told()["descriptors"][0]["entries"][0][1], "filter");
     proxy.get("/instead");
@@ -196,9 +194,9 @@ fn routes_and_virtual_hosts_say_what_is_counted() {
 
 #[test]
 fn a_request_can_count_more_or_less_than_one_hit() {
-    let Some(mut service) = Service::start() else { return };
+    let Some(mut service) = Service::start("ratelimit") else { return };
     let origin = Origin::that_answers();
-    let proxy = service.proxy(&origin, "");
+    let proxy = proxy_asking(&service, &origin, "");
     proxy.get("/hits?n=7");
     let told = service.told();
     let descriptors = told["descriptors"].as_array().unwrap();
@@ -209,19 +207,19 @@ fn a_request_can_count_more_or_less_than_one_hit() {
 
 #[test]
 fn only_requests_of_some_kind_are_counted() {
-    let Some(service) = Service::start() else { return };
+    let Some(service) = Service::start("ratelimit") else { return };
     let origin = Origin::that_answers();
-    let proxy = service.proxy(&origin, "request_type: internal");
+    let proxy = proxy_asking(&service, &origin, "request_type: internal");
     assert_eq!(ask(&proxy, "/", "limit").status(), 200);
-    let proxy = service.proxy(&origin, "request_type: external");
+    let proxy = proxy_asking(&service, &origin, "request_type: external");
     assert_eq!(ask(&proxy, "/", "limit").status(), 429);
 }
 
 #[test]
 fn a_client_that_goes_away_cancels_its_question() {
-    let Some(mut service) = Service::start() else { return };
+    let Some(mut service) = Service::start("ratelimit") else { return };
     let origin = Origin::that_answers();
-    let proxy = service.proxy(&origin, "");
+    let proxy = proxy_asking(&service, &origin, "");
     let mut client = proxy.connect();
     client.send("GET / HTTP/1.1\r\nhost: example\r\nx-do: hang\r\n\r\n");
     service.told();
@@ -232,11 +230,6 @@ fn a_client_that_goes_away_cancels_its_question() {
     assert_eq!(origin.seen().len(), 0);
 }
 
-fn values<'a>(message: &'a Message, name: &str) -> Vec<&'a str> {
-    let headers = message.headers.iter().filter(|(other, _)| other == name);
-    headers.map(|(_, value)| &**value).collect()
-}
-
 fn ask(proxy: &Proxy, path: &str, what: &str) -> Message {
     let mut client = proxy.connect();
     client.send(format!(
@@ -245,57 +238,12 @@ fn ask(proxy: &Proxy, path: &str, what: &str) -> Message {
     client.response()
 }
 
-/// The rate limit service as a process. It is killed when the story ends.
-struct Service {
-    process: Child,
-    output: BufReader<ChildStdout>,
-    port: u16,
-}
-
-impl Service {
-    /// None: the package is missing.
-    fn start() -> Option<Self> {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let python = || Command::new(folder.join("../.venv/bin/python"));
-        let mut asks = python();
-        asks.args(["-c", "import grpc"]).stderr(Stdio::null());
-        if !asks.status().is_ok_and(|status| status.success()) {
-            eprintln!("SKIPPED: `grpcio` is not in .venv");
-            return None;
-        }
-        let mut command = python();
-        command.arg(folder.join("tests/ratelimit/service.py")).stdout(Stdio::piped());
-        let mut process = command.spawn().unwrap();
-        let mut output = BufReader::new(process.stdout.take().unwrap());
-        let mut port = String::new();
-        output.read_line(&mut port).unwrap();
-        Some(Self { process, output, port: port.trim().parse().unwrap() })
-    }
-
-    /// What it was told with the next call.
-    fn told(&mut self) -> Value {
-        let mut line = String::new();
-        self.output.read_line(&mut line).unwrap();
-        serde_json::from_str(&line).unwrap()
-    }
-
-    /// A proxy that asks it about requests; `options` are further ones of the filter.
-    fn proxy(&self, origin: &Origin, options: &str) -> Proxy {
-        let options = format!("domain: front, timeout: 1s, {SERVICE}, {options}");
-        let yaml = Config::to(origin).filter("limit", "ratelimit.v3.RateLimit", &options).yaml();
-        let yaml = yaml.replace("\n              routes:", ROUTES);
-        let port = self.port;
-        let cluster = format!(
-            r#"
-  - name: limits
-    type: STATIC
-    {}
-    load_assignment: {{ cluster_name: limits, endpoints: [{{ lb_endpoints: [{{ endpoint: {{ address: {{ socket_address: {{ address: 127.0.0.1, port_value: {port} }} }} }} }}] }}] }}
-  - name: service"#,
-            protocols(HTTP2)
-        );
-        Proxy::with(Config::verbatim(yaml.replace("\n  - name: service", &cluster)))
-    }
+/// A proxy that asks the service about requests; `options` are further ones of the filter.
+fn proxy_asking(service: &Service, origin: &Origin, options: &str) -> Proxy {
+    let options = format!("domain: front, timeout: 1s, {SERVICE}, {options}");
+    let yaml = Config::to(origin).filter("limit", "ratelimit.v3.RateLimit", &options).yaml();
+    let yaml = yaml.replace("\n              routes:", ROUTES);
+    Proxy::with(Config::verbatim(service.in_cluster(&yaml, "limits", &protocols(HTTP2))))
 }
 
 const SERVICE: &str = "rate_limit_service: { transport_api_version: V3, \
@@ -329,10 +277,3 @@ const ROUTES: &str = r#"
               - match: { path: /hits }
                 route: { cluster: service }
                 typed_per_filter_config: { limit: { "@type": type.googleapis.com/envoy.extensions.filters.http.ratelimit.v3.RateLimitPerRoute, rate_limits: [{ actions: [{ generic_key: { descriptor_value: a } }], hits_addend: { number: 5 } }, { actions: [{ generic_key: { descriptor_value: b } }], hits_addend: { number: 2, is_negative_hits: true } }, { actions: [{ generic_key: { descriptor_value: c } }], hits_addend: { format: "%QUERY_PARAM(n)%" } }] } }"#;
-
-impl Drop for Service {
-    fn drop(&mut self) {
-        drop(self.process.kill());
-        drop(self.process.wait());
-    }
-}

@@ -9,6 +9,7 @@ mod config;
 mod management_server;
 mod origin;
 mod proxy;
+mod service;
 pub(crate) mod tcp;
 mod tls;
 mod wire;
@@ -23,6 +24,7 @@ pub(crate) use config::Config;
 pub(crate) use management_server::{ManagementServer, Request};
 pub(crate) use origin::{Act, Origin, Refusing};
 pub(crate) use proxy::{Proxy, Signal, corvoy, is_oracle};
+pub(crate) use service::Service;
 pub(crate) use tls::{Handshake, Session, Tls, transport_socket};
 pub(crate) use wire::{Broken, Message, Wire};
 

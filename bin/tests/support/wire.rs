@@ -344,6 +344,12 @@ impl Message {
         value
     }
 
+    /// The values of a header that may appear several times; its name is written as on the wire.
+    pub(crate) fn values(&self, name: &str) -> Vec<&str> {
+        let headers = self.headers.iter().filter(|(other, _)| other == name);
+        headers.map(|(_, value)| &**value).collect()
+    }
+
     /// The body as text.
     pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
