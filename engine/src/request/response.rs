@@ -243,15 +243,7 @@ impl<C: ClientEnd> Exchange<'_, C> {
             self.core.end_response(is_early);
             return Ended::Whole;
         }
-        let (out, bytes) = encode(client, core.given, core.heads, &reply);
-        core.note_reply(reply.flags, reply.details, bytes);
-        core.arm();
-        if send(client, core.given, out).await.is_err() {
-            return Ended::Over;
-        }
-        core.count_response();
-        core.end_response(is_early);
-        Ended::Whole
+        self.send_reply(reply, is_early).await
     }
 }
 
@@ -273,6 +265,14 @@ impl<C: ClientEnd> Exchange<'_, C> {
             let stream = rewrites(core.given).then(|| core.stream(core.record.route));
             describe(core.given, core.heads, &mut reply, stream.as_ref());
         }
+        self.send_reply(reply, is_early).await
+    }
+}
+
+impl<C: ClientEnd> Exchange<'_, C> {
+    /// Sends a reply whose head is complete.
+    async fn send_reply(&mut self, reply: Box<LocalReply>, is_early: bool) -> Ended {
+        let Self { client, core } = self;
         let (out, bytes) = encode(client, core.given, core.heads, &reply);
         core.note_reply(reply.flags, reply.details, bytes);
         core.arm();
