@@ -365,3 +365,24 @@ fn a_slow_request_has_periodic_entries() {
     assert!(lines[..2].iter().all(|line| line == "DownstreamPeriodic via_upstream 4"), "{lines:?}");
     assert_eq!(lines.iter().filter(|line| line.starts_with("DownstreamEnd")).count(), 1);
 }
+
+#[test]
+fn a_slow_request_to_a_host_has_periodic_entries() {
+    let slow = "HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf";
+    let (origin, logs) = (Origin::that_says(slow), Logs::new());
+    let format = text("%ACCESS_LOG_TYPE% %RESPONSE_CODE% %BYTES_RECEIVED%\n");
+    let log = logs_to(&[logs.path("log")], &format).replacen("access_log", "upstream_log", 1);
+    let config = Config::to(&origin)
+        .router(&log)
+        .router("upstream_log_options: { upstream_log_flush_interval: 0.1s }")
+        .flags(&SOON);
+    let proxy = Proxy::with(config);
+    let mut client = proxy.connect();
+    client.ask("/");
+    wait_until("two entries", || logs.lines("log").len() >= 2);
+    client.cut();
+    wait_until("the last entry", || logs.read("log").contains("UpstreamEnd"));
+    let lines = logs.lines("log");
+    assert!(lines[..2].iter().all(|line| line == "UpstreamPeriodic 200 4"), "{lines:?}");
+    assert_eq!(lines.iter().filter(|line| line.starts_with("UpstreamEnd")).count(), 1);
+}

@@ -104,7 +104,6 @@ const FEATURES: &[(&str, &[&str])] = &[
             "envoy.extensions.access_loggers.grpc",
             "envoy.extensions.access_loggers.open_telemetry",
             "envoy.extensions.access_loggers.wasm",
-            "envoy.extensions.filters.http.router.v3.Router.upstream_log",
         ],
     ),
     ("external authorization", &["envoy.extensions.filters.network.ext_authz"]),

@@ -127,6 +127,8 @@ folders!(
     trailers,
     trailers_dropped,
     upgrades,
+    upstream_log_times,
+    upstream_logs,
     user_agent,
 );
 

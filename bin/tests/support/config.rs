@@ -17,6 +17,7 @@ pub(crate) struct Config {
     chain: Vec<String>,
     manager: Vec<String>,
     filters: Vec<String>,
+    router: Vec<String>,
     route: Vec<String>,
     cluster: Vec<String>,
     endpoints: Vec<SocketAddr>,
@@ -43,6 +44,7 @@ impl Config {
             chain: Vec::new(),
             manager: Vec::new(),
             filters: Vec::new(),
+            router: Vec::new(),
             route: Vec::new(),
             cluster: vec!["connect_timeout: 1s".into()],
             endpoints: endpoints.to_vec(),
@@ -108,6 +110,12 @@ impl Config {
         self.filters.push(format!(
             "{{ name: {name}, typed_config: {{ \"@type\": {prefix}.{kind}, {options} }} }}"
         ));
+        self
+    }
+
+    /// Adds a field to the router.
+    pub(crate) fn router(mut self, field: &str) -> Self {
+        self.router.push(field.into());
         self
     }
 
@@ -211,6 +219,7 @@ impl Config {
             self.manager.iter().fold(String::new(), |all, field| all + "\n          " + field);
         let filters =
             self.filters.iter().fold(String::new(), |all, filter| all + "\n          - " + filter);
+        let router = self.router.iter().fold(String::new(), |all, field| all + ", " + field);
         let route = self.route.iter().fold(String::new(), |all, field| all + ", " + field);
         let cluster = self.cluster.iter().fold(String::new(), |all, field| all + "\n    " + field);
         let endpoints = self.endpoints.iter().fold(String::new(), |mut all, address| {
@@ -243,7 +252,7 @@ admin: {{ address: {{ socket_address: {{ address: 127.0.0.1, port_value: 0 }} }}
           stat_prefix: front{manager}
           http_filters:{filters}
           - name: envoy.filters.http.router
-            typed_config: {{ "@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router }}
+            typed_config: {{ "@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router{router} }}
           route_config:
             name: routes
             virtual_hosts:

@@ -157,8 +157,16 @@ schema! {
         strict_check_headers: Vec<String>,
         respect_expected_rq_timeout: bool,
         suppress_grpc_request_failure_code_stats: bool,
+        upstream_log: Vec<AccessLog>,
+        upstream_log_options: Option<UpstreamAccessLogOptions>,
     } harmless {
         start_child_span: "only tracing reads it, and tracing is refused",
+    }
+
+    struct UpstreamAccessLogOptions =
+        "envoy.extensions.filters.http.router.v3.Router.UpstreamAccessLogOptions" {
+        flush_upstream_log_on_upstream_stream: bool,
+        upstream_log_flush_interval: Option<Duration>,
     }
 }
 

@@ -21,6 +21,12 @@ pub enum EntryType {
 }
 
 impl EntryType {
+    /// Whether the entry is about a request to a host, not about one of a client.
+    #[must_use]
+    pub const fn is_upstream(self) -> bool {
+        matches!(self, Self::UpstreamPoolReady | Self::UpstreamPeriodic | Self::UpstreamEnd)
+    }
+
     /// The name, as `%ACCESS_LOG_TYPE%` shows it.
     #[must_use]
     pub const fn name(self) -> &'static str {

@@ -18,7 +18,7 @@ use crate::fingerprint::Fingerprint;
 use crate::metadata::ListenerInfo;
 use crate::request::callout;
 use crate::request::filters::{self, compile as http_filters};
-use crate::request::manager;
+use crate::request::manager::{self, UpstreamLogs};
 use crate::request::route::{self, RouteTable};
 use crate::request::routes::{RouteSource, Routes};
 use crate::request::service::Service;
@@ -364,12 +364,17 @@ fn http(
         options.timeouts.half_close_grace = Duration::from_millis(grace);
     }
     options.premature_resets = premature_resets(context.runtime);
-    let calls = |suppress_envoy_headers| {
-        Arc::new(callout::compile::service(registry, info, suppress_envoy_headers))
+    let calls = || callout::compile::service(registry, info);
+    let mirrors = || {
+        let mut service = calls();
+        service.manager.suppress_envoy_headers = options.suppress_envoy_headers;
+        service.manager.upstream_logs =
+            UpstreamLogs { are_mirrors: true, ..options.upstream_logs.clone() };
+        service
     };
     Some(Service {
-        calls: are_calls_made.get().then(|| calls(false)),
-        mirrors: are_mirrored.get().then(|| calls(options.suppress_envoy_headers)),
+        calls: are_calls_made.get().then(calls).map(Arc::new),
+        mirrors: are_mirrored.get().then(mirrors).map(Arc::new),
         cluster_mirrors: Arc::clone(context.cluster_mirrors),
         manager: options,
         filters,

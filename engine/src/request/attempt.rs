@@ -182,6 +182,13 @@ pub(super) async fn lease_new<C: ClientEnd>(
     }
 }
 
+/// Gives the connection back when the circuit breaker allows no further request.
+pub(super) fn overflow(pool: &Rc<Pool>, origin: Origin) -> Failed {
+    pool.host_stats().rq_error.inc();
+    origin.give_back();
+    Failed::Upstream { error: Error::Overflow, sent: Sent::Nothing }
+}
+
 enum Woken<T> {
     Leased(Result<T, Error>),
     Client,

@@ -27,6 +27,8 @@ pub(super) enum Timer {
     Filter,
     /// The next periodic entry of the access log. It ends no exchange.
     AccessLog,
+    /// The next periodic entry of `upstream_log`. It ends no exchange.
+    UpstreamLog,
 }
 
 /// When each timer expires.
@@ -38,7 +40,7 @@ pub(super) struct Deadlines {
 const NEVER: Millis = Millis::MAX;
 
 /// In the order of their discriminants.
-const ORDER: [Timer; 11] = [
+const ORDER: [Timer; 12] = [
     Timer::Route,
     Timer::PerTry,
     Timer::PerTryIdle,
@@ -50,6 +52,7 @@ const ORDER: [Timer; 11] = [
     Timer::Backoff,
     Timer::Filter,
     Timer::AccessLog,
+    Timer::UpstreamLog,
 ];
 
 impl Default for Deadlines {

@@ -88,6 +88,7 @@ pub(super) async fn deliver<C: ClientEnd>(
     };
     exchange.core.record.bytes_sent = down.taken_bytes();
     exchange.core.note_trailers(down.trailers());
+    exchange.core.note_upstream_trailers(down.trailers());
     down.recycle();
     ended
 }

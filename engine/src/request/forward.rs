@@ -27,7 +27,6 @@ use crate::shard::clock::millis;
 use crate::transport::tls::options::TransportSocketOptions;
 use crate::upstream::circuit_breaker::{Permit, Resource};
 use crate::upstream::connection::ClosedBy;
-use crate::upstream::error::Error;
 use crate::upstream::local::LocalCluster;
 use crate::upstream::origin::Origin;
 use crate::upstream::pool::{IdleCheck, Pool};
@@ -47,6 +46,9 @@ pub(super) async fn forward<C: ClientEnd>(
     let mut forwarder = begin(exchange, virtual_host, route, plan, cluster);
     let outcome = loop {
         let attempted = forwarder.attempt(exchange).await;
+        if let Err(failed) = &attempted {
+            exchange.core.end_upstream_entry_failed(failed, forwarder.upload.received_bytes());
+        }
         forwarder.drop_retries(&exchange.core);
         let delay = match attempted {
             Ok(received) => match forwarder.retry_after_response(&mut exchange.core) {
@@ -71,6 +73,8 @@ pub(super) async fn forward<C: ClientEnd>(
                         download::deliver(exchange, route, response, upload, attempts).await
                     };
                     drop(active);
+                    let sent = forwarder.upload.received_bytes();
+                    exchange.core.end_upstream_entry_delivered(sent);
                     break Outcome::Done(ended);
                 }
             },
@@ -236,6 +240,7 @@ impl Forwarder<'_> {
     ) -> Result<ActiveResponse, Failed> {
         let client = exchange.core.heads.request.version;
         let pool = self.select_host(exchange.core.given, client)?;
+        exchange.core.begin_upstream_entry();
         // As in Envoy, a request for which there is no host is not mirrored.
         if let Some((policies, route)) = self.mirrors.take() {
             self.upload.set_mirrors(mirror::start(&exchange.core, policies, route));
@@ -251,18 +256,22 @@ impl Forwarder<'_> {
             exchange.core.start_try_timer(Timer::UpstreamDuration, Some(limit));
         }
         let Some(active) = ActiveRequest::begin(&self.cluster, &pool, self.plan.priority) else {
-            return Err(overflow(&pool, origin));
+            return Err(attempt::overflow(&pool, origin));
         };
         exchange.core.groups.each(|stats| stats.upstream_rq_total.inc());
+        exchange.core.note_upstream_ready();
         let origin = self.begin_request(&mut exchange.core, origin);
         let response = if self.terminates(&exchange.core) {
-            Ok(open_tunnel(exchange, origin))
+            Ok(tunnel::open(exchange, origin))
         } else {
             let limits = &self.cluster.cluster().http.head_limits;
             attempt::run(exchange, origin, &mut self.upload, limits).await
         };
         let length = response.as_ref().map(|response| response.length);
         charge::host(&pool, &exchange.core, length);
+        if response.is_ok() {
+            exchange.core.note_upstream_head();
+        }
         Ok(ActiveResponse { response: response?, active })
     }
 
@@ -455,6 +464,7 @@ impl Forwarder<'_> {
     fn discard(&self, core: &mut Core<'_>, received: ActiveResponse) {
         let ActiveResponse { response, active } = received;
         drop(active);
+        core.end_upstream_entry((self.upload.received_bytes(), 0));
         let UpstreamResponse { origin, length } = response;
         let length = match length {
             BodyLength::None => 0,
@@ -574,19 +584,6 @@ impl Forwarder<'_> {
     fn told_attempts(&self, core: &Core<'_>) -> Option<u32> {
         self.virtual_host.include_attempt_count_in_response.then_some(core.upstream.attempts)
     }
-}
-
-/// Gives the connection back when the circuit breaker allows no further request.
-fn overflow(pool: &Rc<Pool>, origin: Origin) -> Failed {
-    pool.host_stats().rq_error.inc();
-    origin.give_back();
-    Failed::Upstream { error: Error::Overflow, sent: Sent::Nothing }
-}
-
-/// Answers a CONNECT that is terminated here: the tunnel is open once its host is connected.
-fn open_tunnel<C: ClientEnd>(exchange: &mut Exchange<'_, C>, origin: Origin) -> UpstreamResponse {
-    exchange.core.heads.response.status = 200;
-    UpstreamResponse { origin, length: BodyLength::None }
 }
 
 /// Returns a connection to its pool after a complete exchange.

@@ -165,6 +165,8 @@ impl Core<'_> {
             half_closed: _,
             redirected: _,
             filters: _,
+            // It has ended.
+            upstream_entry: _,
             heads,
             clusters,
             deadlines,

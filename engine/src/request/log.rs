@@ -88,6 +88,7 @@ impl Core<'_> {
     /// Notes that the response was cut off by an error of the host.
     pub(super) fn note_upstream_failure(&mut self, error: Error) {
         let flag = LocalReply::flag_of(error);
+        self.note_upstream_error(error);
         self.note_end(Some(flag), error.response_code_details(true));
     }
 
@@ -106,8 +107,13 @@ impl Core<'_> {
             Timer::Request => (None, "request_overall_timeout"),
             Timer::StreamDuration => (None, "max_duration_timeout"),
             Timer::StreamIdle => (Some(Flag::StreamIdleTimeout), "stream_idle_timeout"),
-            Timer::AccessLog | Timer::Backoff | Timer::Filter | Timer::HalfClosed => return,
+            Timer::AccessLog
+            | Timer::Backoff
+            | Timer::Filter
+            | Timer::HalfClosed
+            | Timer::UpstreamLog => return,
         };
+        self.note_upstream_timeout(timer);
         self.note_end(flag, details);
     }
 
@@ -133,8 +139,9 @@ impl Core<'_> {
                 ),
             }
         }
-        // That is between this proxy and the host.
+        // That is between this proxy and its neighbours.
         self.heads.request.fields.remove(FieldName::TransferEncoding);
+        self.heads.response.fields.remove(FieldName::TransferEncoding);
         let is_complete = matches!(ended, Ended::Whole | Ended::Early)
             || self.record.details.as_deref() == Some(VIA_UPSTREAM);
         let stream = self.logged_stream(is_complete);

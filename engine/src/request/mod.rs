@@ -43,6 +43,7 @@ pub mod service;
 mod stream;
 mod tunnel;
 mod upload;
+mod upstream_log;
 pub mod wait;
 
 use std::cell::Cell;
@@ -65,6 +66,7 @@ use self::route::{Action, Forward, Lookup, Route, Timeouts, VirtualHost};
 use self::service::LocalService;
 use self::stream::Upstream;
 use self::upload::Upload;
+use self::upstream_log::UpstreamEntry;
 use self::wait::{Interest, Ready, send_all, wait};
 use crate::access_log::entry_type::EntryType;
 use crate::flags::Flags;
@@ -123,6 +125,8 @@ struct Core<'a> {
     upstream: Upstream,
     /// What it notes for the access logs.
     record: Record<'a>,
+    /// What it notes for the entry of the current attempt.
+    upstream_entry: Option<Box<UpstreamEntry>>,
     /// What its filters note.
     noted: Option<Rc<Noted>>,
     /// The groups of requests that it is counted in.
@@ -276,6 +280,7 @@ impl<'a> Core<'a> {
             started: Cell::new(None),
             upstream: Upstream::default(),
             record: Record::default(),
+            upstream_entry: None,
             noted: None,
             groups: Groups::default(),
             named_cluster: None,
@@ -541,7 +546,8 @@ impl Core<'_> {
             | Timer::PerTry
             | Timer::PerTryIdle
             | Timer::Route
-            | Timer::UpstreamDuration => {}
+            | Timer::UpstreamDuration
+            | Timer::UpstreamLog => {}
         }
     }
 }
@@ -559,6 +565,10 @@ impl<C: ClientEnd> Exchange<'_, C> {
             Some(Timer::HalfClosed) => Err(self.client_gone()),
             Some(Timer::AccessLog) => {
                 self.core.log_periodically();
+                Ok(())
+            }
+            Some(Timer::UpstreamLog) => {
+                self.core.log_upstream_periodically();
                 Ok(())
             }
             Some(timer) => Err(Interrupted::Deadline(timer)),

@@ -64,6 +64,8 @@ pub struct LocalService {
     service: Arc<Service>,
     /// The access logs of the connection manager.
     pub access_logs: LocalLogs,
+    /// The access logs of requests to hosts.
+    pub upstream_logs: LocalLogs,
     /// The clusters.
     pub clusters: &'static Clusters,
     /// Heads that are not in use.
@@ -98,6 +100,7 @@ impl LocalService {
         let local = Rc::new(Self {
             newest_routes: RefCell::new(routes),
             access_logs: LocalLogs::new(&service.manager.access_logs, shard),
+            upstream_logs: LocalLogs::new(&service.manager.upstream_logs.logs, shard),
             calls: service.calls.as_ref().map(local),
             mirrors: service.mirrors.as_ref().map(local),
             service,

@@ -66,6 +66,17 @@ impl Upstream {
     }
 }
 
+/// What is different of a request to a host, seen from the request of the client.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Attempt {
+    pub(super) started: SystemTime,
+    pub(super) elapsed: Duration,
+    pub(super) response_took: Option<Duration>,
+    pub(super) failure: Option<Error>,
+    pub(super) is_mirror: bool,
+    pub(super) has_connection: bool,
+}
+
 /// The state of an exchange at one moment.
 #[derive(Clone, Debug)]
 pub(super) struct Stream<'a> {
@@ -84,8 +95,16 @@ pub(super) struct Stream<'a> {
     response_took: Option<Duration>,
     response_tx_took: Option<Duration>,
     bytes_sent: u64,
-    protocol: Version,
-    connection: u64,
+    /// The version of the client; of a request to a host, that of the host.
+    protocol: Option<Version>,
+    /// Where it came from; none: it is a mirror.
+    downstream: Option<Downstream>,
+}
+
+/// The connection of the client.
+#[derive(Clone, Debug)]
+struct Downstream {
+    id: u64,
     client: Address,
     peer: Address,
     local: Address,
@@ -112,14 +131,16 @@ impl<'a> Stream<'a> {
             response_took: None,
             response_tx_took: None,
             bytes_sent: 0,
-            protocol,
-            connection: given.id,
-            client: given.peer,
-            peer: given.direct_peer(),
-            local: given.local,
-            service: Rc::clone(&given.service),
-            listener_facts: given.listener_facts.clone(),
-            tls: given.tls.clone(),
+            protocol: Some(protocol),
+            downstream: Some(Downstream {
+                id: given.id,
+                client: given.peer,
+                peer: given.direct_peer(),
+                local: given.local,
+                service: Rc::clone(&given.service),
+                listener_facts: given.listener_facts.clone(),
+                tls: given.tls.clone(),
+            }),
         }
     }
 
@@ -175,6 +196,43 @@ impl<'a> Stream<'a> {
         }
     }
 
+    /// The same for a request to a host. As in Envoy it is a stream of its own, with other times, and without
+    /// what the filters of the request have noted.
+    pub(super) fn of_attempt(self, attempt: Attempt) -> Self {
+        let Attempt { started, elapsed, response_took, failure, is_mirror, has_connection } =
+            attempt;
+        let mut upstream = Upstream { attempts: 0, failure, body_bytes: 0, ..self.upstream };
+        if !has_connection {
+            upstream.connection = None;
+        }
+        Self {
+            details: None,
+            virtual_cluster: None,
+            protocol: upstream.connection.as_ref().map(|connection| connection.protocol),
+            upstream,
+            noted: None,
+            started,
+            elapsed,
+            request_took: None,
+            response_took,
+            response_tx_took: None,
+            downstream: self.downstream.filter(|_| !is_mirror),
+            ..self
+        }
+    }
+
+    /// With so many bytes of the bodies of a request to a host and of its response.
+    pub(super) const fn with_bytes(mut self, sent: u64, received: u64) -> Self {
+        self.bytes_sent = sent;
+        self.upstream.body_bytes = received;
+        self
+    }
+
+    /// With the outcome of a request to a host.
+    pub(super) fn with_response(self, status: Option<u16>, flags: Flags) -> Self {
+        Self { response_code: status, flags, ..self }
+    }
+
     /// With these details, unless there are others.
     pub(super) const fn with_details_or(mut self, details: &'a str) -> Self {
         if self.details.is_none() {
@@ -211,7 +269,10 @@ impl<'a> Core<'a> {
         // As in Envoy, a request for an upgrade never ends.
         let received = self.received.filter(|_| self.is_complete());
         let received = received.map(|received| received.saturating_sub(began));
-        let stream = Stream::of(self.given, self.heads.request.version);
+        let mut stream = Stream::of(self.given, self.heads.request.version);
+        if let (Some(downstream), Some(facts)) = (&mut stream.downstream, &self.facts) {
+            downstream.client = facts.client;
+        }
         Stream {
             route,
             virtual_cluster: self.groups.virtual_cluster(),
@@ -221,7 +282,6 @@ impl<'a> Core<'a> {
             started,
             elapsed,
             request_took: received.map(Duration::from_millis),
-            client: self.facts.map_or(stream.client, |facts| facts.client),
             ..stream
         }
     }
@@ -261,7 +321,7 @@ impl StreamInfo for Stream<'_> {
     }
 
     fn protocol(&self) -> Option<Version> {
-        Some(self.protocol)
+        self.protocol
     }
 
     fn response_code_details(&self) -> Option<&str> {
@@ -286,17 +346,19 @@ impl StreamInfo for Stream<'_> {
     }
 
     fn listener_name(&self) -> Option<&str> {
-        Some(&self.service.info.name)
+        Some(&self.downstream.as_ref()?.service.info.name)
     }
 
     fn filter_chain_name(&self) -> Option<&str> {
-        Some(&self.service.info.chain_name)
+        Some(&self.downstream.as_ref()?.service.info.chain_name)
     }
 
     fn static_metadata(&self, of: MetadataOf) -> Option<&Metadata> {
         match of {
             MetadataOf::Cluster => Some(&self.upstream.cluster.as_ref()?.cluster().metadata),
-            MetadataOf::FilterChain | MetadataOf::Listener => self.service.info.metadata(of),
+            MetadataOf::FilterChain | MetadataOf::Listener => {
+                self.downstream.as_ref()?.service.info.metadata(of)
+            }
             MetadataOf::Route => Some(&self.route?.metadata),
             MetadataOf::UpstreamHost => {
                 Some(&self.upstream.pool.as_ref()?.host().endpoint.metadata)
@@ -358,30 +420,31 @@ impl StreamInfo for Stream<'_> {
     }
 
     fn requested_server_name(&self) -> Option<&str> {
-        self.tls.as_ref()?.server_name.as_deref()
+        self.downstream_tls()?.server_name.as_deref()
     }
 
     fn listener_facts(&self) -> Option<&ListenerFacts> {
-        self.listener_facts.as_deref()
+        self.downstream.as_ref()?.listener_facts.as_deref()
     }
 
     fn downstream_tls(&self) -> Option<&TlsFacts> {
-        self.tls.as_deref()
+        self.downstream.as_ref()?.tls.as_deref()
     }
 
     fn connection_id(&self) -> Option<u64> {
-        Some(self.connection)
+        // As in Envoy, that of a mirror is 0.
+        Some(self.downstream.as_ref().map_or(0, |downstream| downstream.id))
     }
 
     fn downstream_remote_address(&self) -> Option<Address> {
-        Some(self.client)
+        self.downstream.as_ref().map(|downstream| downstream.client)
     }
 
     fn downstream_direct_remote_address(&self) -> Option<Address> {
-        Some(self.peer)
+        self.downstream.as_ref().map(|downstream| downstream.peer)
     }
 
     fn downstream_local_address(&self) -> Option<Address> {
-        Some(self.local)
+        self.downstream.as_ref().map(|downstream| downstream.local)
     }
 }

@@ -55,6 +55,15 @@ pub(super) fn strip_failed_websocket(core: &mut Core<'_>, response: &mut Upstrea
     true
 }
 
+/// Answers a CONNECT that is terminated here: the tunnel is open once its host is connected.
+pub(super) fn open<C: ClientEnd>(
+    exchange: &mut Exchange<'_, C>,
+    origin: Origin,
+) -> UpstreamResponse {
+    exchange.core.heads.response.status = 200;
+    UpstreamResponse { origin, length: BodyLength::None }
+}
+
 /// Sends the response in the exchange's head to the client, then relays everything else.
 pub(super) async fn run<C: ClientEnd>(
     exchange: &mut Exchange<'_, C>,

@@ -299,6 +299,8 @@ impl Command {
             Self::QueryParams { decoded: false } => query(inputs.request?)?,
             Self::Request(header) => header.in_request(inputs.request?)?,
             Self::RequestWithoutQuery(header) => without_query(header.in_request(inputs.request?)?),
+            // As in Envoy, a request to a host has none.
+            Self::StreamId if inputs.entry_type.is_upstream() => return None,
             Self::StreamId => inputs.request?.fields.get(FieldName::XRequestId)?,
             Self::Trailer(header) => header.in_fields(inputs.trailers?)?,
             _ => return None,

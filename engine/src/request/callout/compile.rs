@@ -155,14 +155,9 @@ pub(crate) fn retry(
 }
 
 /// What calls are served with: a connection manager that changes nothing.
-pub(crate) fn service(
-    registry: &Registry,
-    info: &Arc<ListenerInfo>,
-    suppress_envoy_headers: bool,
-) -> Service {
+pub(crate) fn service(registry: &Registry, info: &Arc<ListenerInfo>) -> Service {
     let mut manager = ConnectionManager {
         enable_trailers: true,
-        suppress_envoy_headers,
         response: ResponseRules::unchanged(),
         ..ConnectionManager::default()
     };

@@ -153,7 +153,12 @@ impl Core<'_> {
     fn pass(&mut self, way: Way, mut piece: Piece, to: &mut impl Intake) -> Result<(), Fault> {
         match way {
             Way::Request => self.filtered_bytes += piece.data.len() as u64,
-            Way::Response => self.note_origin_trailers(&piece),
+            Way::Response => {
+                self.note_origin_trailers(&piece);
+                if let Some(entry) = &mut self.upstream_entry {
+                    entry.filtered_bytes += piece.data.len() as u64;
+                }
+            }
         }
         let passed = self.with_filters(|active, core| {
             if active.holder(way).is_some() {

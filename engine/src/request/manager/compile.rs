@@ -8,6 +8,7 @@ use corvoy_config::{self as config, Path, Problems};
 use super::client_cert::{CertDetails, Form, ForwardClientCert};
 use super::log_times_compile;
 use super::original_ip;
+use super::router_compile::router;
 use super::{
     BadRequest, CodecType, ConnectionManager, EscapedSlashes, HostRules, IdleExpiry, PathRules,
     RequestIds, StripPort, Timeouts, UserAgent,
@@ -99,7 +100,7 @@ pub fn compile(
         }
     }
 
-    let router = router(http_filters, &at.field("http_filters"), problems);
+    let router = router(http_filters, logs, &at.field("http_filters"), problems);
     let mut compiled = ConnectionManager {
         access_logs: access_logs(access_log, &at.field("access_log"), logs, problems),
         log_times: log_times_compile::log_times(
@@ -109,6 +110,7 @@ pub fn compile(
             at,
             problems,
         ),
+        upstream_logs: router.upstream_logs,
         codec_type: self::codec_type(*codec_type, at, problems),
         suppress_envoy_headers: router.suppress_envoy_headers,
         strict_check_headers: router.strict_check_headers,
@@ -142,7 +144,7 @@ pub fn compile(
             *forward_client_cert_details,
             set_current_client_cert_details.as_ref(),
         ),
-        upgrades: upgrades(upgrade_configs, &at.field("upgrade_configs"), problems),
+        upgrades: upgrades(upgrade_configs, logs, &at.field("upgrade_configs"), problems),
         proxy_100_continue: *proxy_100_continue,
         response: ResponseRules {
             server: server(*server_header_transformation),
@@ -220,76 +222,22 @@ fn check_keepalive(options: &http2::Options, at: &Path, problems: &mut Problems)
     }
 }
 
-/// The options of the router that the data plane uses.
-#[derive(Debug, Default)]
-struct Router {
-    suppress_envoy_headers: bool,
-    strict_check_headers: Vec<FieldName>,
-    respect_expected_rq_timeout: bool,
-}
-
-/// The last HTTP filter, which must be the router.
-fn router(filters: &[config::HttpFilter], at: &Path, problems: &mut Problems) -> Router {
-    match filters.split_last() {
-        None => {
-            problems.missing(at, "the last HTTP filter must be envoy.filters.http.router");
-            Router::default()
-        }
-        Some((last, others)) => last_filter(last, &at.index(others.len()), problems),
-    }
-}
-
-fn last_filter(filter: &config::HttpFilter, at: &Path, problems: &mut Problems) -> Router {
-    let config::HttpFilter { name: _, typed_config, is_optional, disabled } = filter;
-    // The filter is supported, so it does not matter whether it is optional.
-    let _ = is_optional;
-    if *disabled {
-        problems.error(&at.field("disabled"), "the router cannot be disabled");
-    }
-    let at = at.field("typed_config");
-    let options = match typed_config {
-        None => return Router::default(),
-        Some(config::Any::Router(options)) => options,
-        Some(_) => {
-            let why = "the last HTTP filter must be envoy.filters.http.router";
-            problems.error(&at, why);
-            return Router::default();
-        }
-    };
-    let config::Router {
-        dynamic_stats,
-        suppress_envoy_headers,
-        strict_check_headers,
-        respect_expected_rq_timeout,
-        suppress_grpc_request_failure_code_stats,
-    } = &**options;
-    for (field, set) in [
-        ("dynamic_stats", *dynamic_stats == Some(false)),
-        ("suppress_grpc_request_failure_code_stats", *suppress_grpc_request_failure_code_stats),
-    ] {
-        if set {
-            problems.not_implemented(&at.field(field), field);
-        }
-    }
-    let field_name = |name: &String| FieldName::of(name.to_ascii_lowercase().as_bytes());
-    Router {
-        suppress_envoy_headers: *suppress_envoy_headers,
-        strict_check_headers: strict_check_headers.iter().map(field_name).collect(),
-        respect_expected_rq_timeout: *respect_expected_rq_timeout,
-    }
-}
-
 fn bad_request(stream_error: Option<bool>) -> BadRequest {
     if stream_error == Some(true) { BadRequest::EndsItself } else { BadRequest::EndsConnection }
 }
 
-fn upgrades(configs: &[config::UpgradeConfig], at: &Path, problems: &mut Problems) -> Upgrades {
+fn upgrades(
+    configs: &[config::UpgradeConfig],
+    logs: access_log::compile::Context<'_>,
+    at: &Path,
+    problems: &mut Problems,
+) -> Upgrades {
     let mut upgrades = Upgrades::default();
     for (index, upgrade) in configs.iter().enumerate() {
         let at = at.index(index);
         let config::UpgradeConfig { upgrade_type, filters, enabled } = upgrade;
         if !filters.is_empty() {
-            router(filters, &at.field("filters"), problems);
+            router(filters, logs, &at.field("filters"), problems);
         }
         if filters.len() > 1 {
             problems.not_implemented(&at.field("filters"), "a filter chain of its own");

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use corvoy_config::{self as config, Path, Problems};
 
-use super::LogTimes;
+use super::{LogTimes, UpstreamLogs};
+use crate::access_log::AccessLogs;
 use crate::shard::clock::millis;
 
 /// Compiles `access_log_options`, and the deprecated fields for the same.
@@ -35,5 +36,23 @@ pub(super) fn log_times(
         on_new_request: *flush_access_log_on_new_request,
         on_tunnel: *flush_log_on_tunnel_successfully_established,
         interval: access_log_flush_interval.map(millis),
+    }
+}
+
+/// `logs` at the times that `upstream_log_options` says.
+pub(super) fn upstream_logs(
+    logs: AccessLogs,
+    options: Option<&config::UpstreamAccessLogOptions>,
+) -> UpstreamLogs {
+    let Some(options) = options else { return UpstreamLogs { logs, ..UpstreamLogs::default() } };
+    let config::UpstreamAccessLogOptions {
+        flush_upstream_log_on_upstream_stream,
+        upstream_log_flush_interval,
+    } = options;
+    UpstreamLogs {
+        logs,
+        on_upstream_stream: *flush_upstream_log_on_upstream_stream,
+        interval: upstream_log_flush_interval.map(millis),
+        are_mirrors: false,
     }
 }

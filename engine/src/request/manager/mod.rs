@@ -10,6 +10,7 @@ pub mod normalize;
 mod normalize_tests;
 pub mod original_ip;
 pub(crate) mod path;
+mod router_compile;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -39,6 +40,8 @@ pub struct ConnectionManager {
     pub access_logs: AccessLogs,
     /// When they are written besides at the end of a request.
     pub log_times: LogTimes,
+    /// The access logs of requests to hosts.
+    pub upstream_logs: UpstreamLogs,
     /// Which version of HTTP a connection speaks.
     pub codec_type: CodecType,
     /// The options of HTTP/2.
@@ -119,6 +122,19 @@ pub struct LogTimes {
     pub on_tunnel: bool,
     /// Again and again after this time.
     pub interval: Option<Millis>,
+}
+
+/// The access logs of requests to hosts, one entry for each attempt.
+#[derive(Clone, Debug, Default)]
+pub struct UpstreamLogs {
+    /// The logs.
+    pub logs: AccessLogs,
+    /// Whether there is one more entry when the request has its connection.
+    pub on_upstream_stream: bool,
+    /// There is one more entry again and again after this time.
+    pub interval: Option<Millis>,
+    /// Whether the requests are mirrors, of whose clients nothing is logged.
+    pub are_mirrors: bool,
 }
 
 /// When resets by a client end its connection: if it resets half of its requests before the response has
