@@ -298,6 +298,7 @@ pub(super) fn step_upload<C: ClientEnd>(
             break;
         }
     }
+    upload.half_close(origin);
     upload.rest();
     if upload.has_ended() && ready.io.client_in && may_receive && exchange.client.listens_ahead() {
         exchange.client.receive_ahead().map_err(|_| Failed::ClientGone)?;

@@ -2,19 +2,21 @@
 //!
 //! Invariant: a response that is incomplete upstream does not look complete to the client.
 
-use super::Exchange;
 use super::attempt::{self, Failed, Interrupted, UpstreamResponse};
 use super::charge;
 use super::deadlines::Timer;
 use super::end::{ClientEnd, Ended};
 use super::filters::{Passage, Way};
 use super::forward::give_back;
+use super::log::VIA_UPSTREAM;
 use super::reply::LocalReply;
 use super::route::Route;
 use super::upload::Upload;
 use super::wait::{Interest, Ready, send_all};
-use crate::http::{BodyLength, EndStream, Fault, Misdeed, More, TrailerRules};
+use super::{Core, Exchange};
+use crate::http::{BodyLength, EndStream, Fault, Misdeed, More, TrailerRules, Version};
 use crate::pipe::outlet::{Framing, Outlet};
+use crate::shard::clock::millis;
 use crate::upstream::connection::ClosedBy;
 use crate::upstream::error::Error;
 use crate::upstream::origin::Origin;
@@ -79,6 +81,11 @@ pub(super) async fn deliver<C: ClientEnd>(
         Ok(()) => {
             let known = (length, origin_stays, counts_at_end);
             complete(exchange, origin, &down, upload, known)
+        }
+        Err(Broken::Unflushed) => {
+            exchange.core.note_unflushed();
+            complete(exchange, origin, &down, upload, (length, origin_stays, counts_at_end));
+            Ended::Cut
         }
         Err(broken) => {
             let (ended, by) = end(exchange, &origin, &broken);
@@ -174,6 +181,8 @@ enum Broken {
     Deadline(Timer),
     /// The client has disconnected, or its request body is invalid.
     Client,
+    /// The client did not take the rest of a response that was received in time.
+    Unflushed,
     /// A filter has replaced it with this reply, before its head was sent.
     Replaced(Box<LocalReply>),
 }
@@ -187,6 +196,46 @@ impl From<Interrupted> for Broken {
     }
 }
 
+/// Whether only the client keeps an exchange from its end.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Flush {
+    /// No: the response has not been received.
+    NotBegun,
+    /// The stream's only timer is how long the client may take.
+    Timed,
+    /// The timers of the connection go on.
+    Untimed,
+}
+
+impl Core<'_> {
+    /// The response has been received: only the client is waited for. On a stream that is limited as a whole,
+    /// whether the client reads or not, and by nothing else.
+    fn begin_flush(&mut self) -> Flush {
+        //= envoy: the codec of HTTP/1 has no timeout for that
+        if self.heads.request.version != Version::Http2 {
+            return Flush::Untimed;
+        }
+        let of_route =
+            self.record.route.and_then(Route::forward).and_then(|plan| plan.flush_timeout);
+        let timeouts = &self.service().manager.timeouts;
+        //= envoy: RouteAction.flush_timeout; the route's idle_timeout, which its documentation names as well,
+        // has no effect here
+        let limit = of_route.or(timeouts.stream_flush).or(timeouts.stream_idle);
+        let limit = limit.filter(|limit| !limit.is_zero());
+        let now = self.shard.clock.now();
+        self.deadlines.set(Timer::StreamDuration, None);
+        self.deadlines.set(Timer::StreamIdle, limit.map(|limit| now.saturating_add(millis(limit))));
+        Flush::Timed
+    }
+
+    /// The client did not take the rest of its response in time. As in Envoy the request counts as answered.
+    #[cold]
+    fn note_unflushed(&mut self) {
+        self.service().http2.shard(self.shard.id).tx_flush_timeout.inc();
+        self.note_details(VIA_UPSTREAM);
+    }
+}
+
 /// Relays the response, and the rest of the request, until the response is sent.
 async fn relay<C: ClientEnd>(
     exchange: &mut Exchange<'_, C>,
@@ -195,6 +244,7 @@ async fn relay<C: ClientEnd>(
     upload: &mut Upload,
 ) -> Result<(), Broken> {
     let mut ready = Ready::default();
+    let mut flush = Flush::NotBegun;
     loop {
         step(exchange, origin, down, ready.io.origin_in)?;
         if down.is_done() || exchange.core.has_held_enough() {
@@ -221,6 +271,9 @@ async fn relay<C: ClientEnd>(
             // All of it was received in time; what is left is for the client, or a filter slows it down.
             exchange.core.stop_response_timers();
         }
+        if flush == Flush::NotBegun && down.has_ended() {
+            flush = exchange.core.begin_flush();
+        }
         exchange.core.set_filter_timer();
         exchange.begin_wait(want)?;
         ready = exchange.wait(Some(origin), want).await;
@@ -230,12 +283,18 @@ async fn relay<C: ClientEnd>(
         }
         if ready.timed_out {
             exchange.core.record.bytes_sent = down.taken_bytes();
-            exchange.check_deadlines()?;
+            let checked = exchange.check_deadlines();
+            if checked.is_err() && flush == Flush::Timed {
+                return Err(Broken::Unflushed);
+            }
+            checked?;
             if !ready.has_io() {
                 continue;
             }
         }
-        exchange.core.reset_idle_timer();
+        if flush != Flush::Timed {
+            exchange.core.reset_idle_timer();
+        }
         if ready.io.origin_in || ready.io.origin_out {
             exchange.core.reset_try_idle_timer();
         }
@@ -346,6 +405,6 @@ fn end<C: ClientEnd>(
             (Ended::Cut, ClosedBy::Us)
         }
         // A client that has only half-closed still reads.
-        Broken::Client | Broken::Replaced(_) => (Ended::Cut, ClosedBy::Us),
+        Broken::Client | Broken::Replaced(_) | Broken::Unflushed => (Ended::Cut, ClosedBy::Us),
     }
 }

@@ -262,7 +262,7 @@ impl Forwarder<'_> {
         exchange.core.note_upstream_ready();
         let origin = self.begin_request(&mut exchange.core, origin);
         let response = if self.terminates(&exchange.core) {
-            Ok(tunnel::open(exchange, origin))
+            Ok(tunnel::open(exchange, origin, &mut self.upload))
         } else {
             let limits = &self.cluster.cluster().http.head_limits;
             attempt::run(exchange, origin, &mut self.upload, limits).await
@@ -305,7 +305,7 @@ impl Forwarder<'_> {
         pool: &Pool,
     ) -> Result<(), Failed> {
         if self.terminates(&exchange.core) {
-            self.upload.begin(Vec::new());
+            self.upload.begin_raw();
         } else if pool.speaks() == Speaks::Http1 {
             let head = self.encode(&mut exchange.core);
             self.upload.begin(head);
@@ -329,9 +329,15 @@ impl Forwarder<'_> {
         taken.map_err(|fault| attempt::upload_fault(exchange, fault))
     }
 
-    /// Whether the request is a CONNECT that is terminated here.
+    /// Whether the request is a CONNECT, or a POST like one, that is terminated here.
     pub(super) fn terminates(&self, core: &Core<'_>) -> bool {
-        self.plan.connect == Connect::Terminated && core.heads.request.method == Method::Connect
+        match self.plan.connect {
+            Connect::Forwarded => false,
+            Connect::Terminated => core.heads.request.method == Method::Connect,
+            Connect::TerminatedOrPost => {
+                matches!(core.heads.request.method, Method::Connect | Method::Post)
+            }
+        }
     }
 
     /// Leases a connection to the host: an idle one if there is one.

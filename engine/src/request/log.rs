@@ -142,8 +142,11 @@ impl Core<'_> {
         // That is between this proxy and its neighbours.
         self.heads.request.fields.remove(FieldName::TransferEncoding);
         self.heads.response.fields.remove(FieldName::TransferEncoding);
-        let is_complete = matches!(ended, Ended::Whole | Ended::Early)
-            || self.record.details.as_deref() == Some(VIA_UPSTREAM);
+        let is_complete = match ended {
+            Ended::Whole | Ended::Early => true,
+            Ended::Over => self.record.details.as_deref() == Some(VIA_UPSTREAM),
+            Ended::Cut => false,
+        };
         let stream = self.logged_stream(is_complete);
         let inputs = Inputs {
             request: Some(&self.heads.request).filter(|_| !self.is_malformed()),

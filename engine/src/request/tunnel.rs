@@ -12,6 +12,7 @@ use super::deadlines::Timer;
 use super::end::{ClientEnd, Ended};
 use super::log::VIA_UPSTREAM;
 use super::route::Route;
+use super::upload::Upload;
 use super::wait::{Interest, Ready};
 use super::{Core, Exchange, Upgrade};
 use crate::access_log::entry_type::EntryType;
@@ -55,13 +56,20 @@ pub(super) fn strip_failed_websocket(core: &mut Core<'_>, response: &mut Upstrea
     true
 }
 
-/// Answers a CONNECT that is terminated here: the tunnel is open once its host is connected.
+/// Answers a request that is terminated here: the tunnel is open once its host is connected. What the host
+/// sends in answer to a POST is the body of the response.
 pub(super) fn open<C: ClientEnd>(
     exchange: &mut Exchange<'_, C>,
-    origin: Origin,
+    mut origin: Origin,
+    upload: &mut Upload,
 ) -> UpstreamResponse {
-    exchange.core.heads.response.status = 200;
-    UpstreamResponse { origin, length: BodyLength::None }
+    let super::Heads { request, response, .. } = &mut *exchange.core.heads;
+    response.status = 200;
+    if request.method == Method::Connect {
+        return UpstreamResponse { origin, length: BodyLength::None };
+    }
+    upload.half_close(&mut origin);
+    UpstreamResponse { origin, length: BodyLength::UntilClose }
 }
 
 /// Sends the response in the exchange's head to the client, then relays everything else.

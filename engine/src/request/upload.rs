@@ -13,12 +13,24 @@ pub(super) struct Upload {
     outlet: Outlet,
     /// How HTTP/1 frames the body.
     http1_framing: Framing,
+    end: End,
     kept: Kept,
     /// What else gets the body.
     mirrors: Option<Box<Mirrors>>,
     /// The kept block that is sent next, if an attempt has not sent all that earlier ones kept. Until
     /// then the outlet always has bytes to send, and nothing is received.
     replay_at: Option<usize>,
+}
+
+/// How the origin learns that the request has ended.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum End {
+    /// By the framing of the body.
+    Framed,
+    /// By the end of its connection's direction: it gets the body alone.
+    HalfClose,
+    /// That has happened.
+    HalfClosed,
 }
 
 /// What is kept of the body.
@@ -51,6 +63,7 @@ impl Upload {
         Self {
             outlet,
             http1_framing,
+            end: End::Framed,
             kept: replay.map_or(Kept::Nothing, Kept::Body),
             mirrors: None,
             replay_at: None,
@@ -68,6 +81,22 @@ impl Upload {
         self.outlet.rewind(head, self.http1_framing);
         self.replay_at = Some(0);
         self.replay_next();
+    }
+
+    /// Begins an attempt whose origin gets the body alone, and then the end of its direction.
+    #[cold]
+    pub(super) fn begin_raw(&mut self) {
+        self.http1_framing = Framing::Identity;
+        self.end = End::HalfClose;
+        self.begin(Vec::new());
+    }
+
+    /// Ends the direction to an origin that gets the body alone, once it has all of it.
+    pub(super) fn half_close(&mut self, origin: &mut Origin) {
+        if self.end == End::HalfClose && self.is_done() {
+            origin.end_sending();
+            self.end = End::HalfClosed;
+        }
     }
 
     /// Begins an attempt with the body kept so far. The origin takes the head by itself, unless it turns
@@ -115,7 +144,9 @@ impl Upload {
     /// When the connection is broken.
     #[inline]
     pub(super) fn push(&mut self, origin: &mut Origin) -> Result<usize, Fault> {
-        let sent = origin.push(&mut self.outlet, self.replay_at.is_none())?;
+        // What is sent later would come after the end of the direction.
+        let may_post = self.replay_at.is_none() && self.end == End::Framed;
+        let sent = origin.push(&mut self.outlet, may_post)?;
         if !self.outlet.wants_sink() {
             self.replay_next();
         }

@@ -141,7 +141,6 @@ fn probes() -> Vec<Probe> {
         ),
         (CHAIN, FILTER_CHAIN, "filter_chain_match", None, json!({ "destination_port": 1 })),
         (MANAGER, MANAGER_MESSAGE, "codec_type", Some("HTTP3"), json!("HTTP3")),
-        (MANAGER, MANAGER_MESSAGE, "stream_flush_timeout", None, json!("1s")),
         (
             MANAGER,
             MANAGER_MESSAGE,
@@ -196,15 +195,7 @@ fn probes() -> Vec<Probe> {
         ),
         (route, "envoy.config.route.v3.Route", "stat_prefix", None, json!("p")),
         (action, ACTION, "cluster_header", None, json!("x-cluster")),
-        (action, ACTION, "flush_timeout", None, json!("1s")),
         (action, ACTION, "upgrade_configs", None, upgrade()),
-        (
-            action,
-            ACTION,
-            "upgrade_configs",
-            Some("CONNECT by POST"),
-            json!([{ "upgrade_type": "CONNECT", "connect_config": { "allow_post": true } }]),
-        ),
         (weighted, WEIGHT, "cluster_header", None, json!("x-cluster")),
         (
             direct,

@@ -88,16 +88,9 @@ pub fn compile(
         stream_error_on_invalid_http_message,
         early_header_mutation_extensions,
     } = manager;
-    for (field, set) in [
-        ("stream_flush_timeout", stream_flush_timeout.is_some()),
-        (
-            "represent_ipv4_remote_address_as_ipv4_mapped_ipv6",
-            *represent_ipv4_remote_address_as_ipv4_mapped_ipv6,
-        ),
-    ] {
-        if set {
-            problems.not_implemented(&at.field(field), field);
-        }
+    if *represent_ipv4_remote_address_as_ipv4_mapped_ipv6 {
+        let field = "represent_ipv4_remote_address_as_ipv4_mapped_ipv6";
+        problems.not_implemented(&at.field(field), field);
     }
 
     let router = router(http_filters, logs, &at.field("http_filters"), problems);
@@ -161,6 +154,7 @@ pub fn compile(
         }),
         timeouts: timeouts(
             *stream_idle_timeout,
+            *stream_flush_timeout,
             *request_timeout,
             *request_headers_timeout,
             *delayed_close_timeout,
@@ -363,6 +357,7 @@ fn server(transformation: config::ServerHeaderTransformation) -> ServerHeader {
 
 fn timeouts(
     stream_idle: Option<Duration>,
+    stream_flush: Option<Duration>,
     request: Option<Duration>,
     request_headers: Option<Duration>,
     delayed_close: Option<Duration>,
@@ -371,6 +366,7 @@ fn timeouts(
     let default = Timeouts::default();
     Timeouts {
         stream_idle: timer(stream_idle, default.stream_idle),
+        stream_flush,
         request: timer(request, default.request),
         request_headers: timer(request_headers, default.request_headers),
         delayed_close: timer(delayed_close, default.delayed_close),

@@ -277,6 +277,9 @@ pub struct Timeouts {
     pub max_stream_duration: Option<Duration>,
     /// How long an exchange may make no progress.
     pub stream_idle: Option<Duration>,
+    /// `stream_flush_timeout`: how long a client may take for the rest of a response that has been received;
+    /// zero means for ever. `None`: as the above.
+    pub stream_flush: Option<Duration>,
     /// How long a request may take to arrive.
     pub request: Option<Duration>,
     /// How long a request head may take to arrive.
@@ -309,6 +312,7 @@ impl Default for Timeouts {
             idle_expiry: IdleExpiry::Close,
             max_stream_duration: None,
             stream_idle: Some(Duration::from_secs(300)),
+            stream_flush: None,
             request: None,
             request_headers: None,
             delayed_close: Some(Duration::from_millis(1000)),

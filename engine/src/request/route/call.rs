@@ -101,6 +101,7 @@ fn to_cluster(
         max_stream_duration: None,
         max_grpc_timeout: None,
         idle_timeout: Some(Duration::ZERO),
+        flush_timeout: None,
         upgrades: Upgrades::default(),
         connect: Connect::Forwarded,
         retry,

@@ -175,13 +175,6 @@ impl Context<'_> {
     }
 }
 
-/// Reports a field that is set and not implemented.
-pub(crate) fn not_implemented(is_set: bool, field: &str, at: &Path, problems: &mut Problems) {
-    if is_set {
-        problems.not_implemented(&at.field(field), field);
-    }
-}
-
 impl Upgrades {
     /// Adds an item of the `upgrade_configs` at `at`.
     pub(crate) fn add(

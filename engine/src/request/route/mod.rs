@@ -225,6 +225,18 @@ pub struct Route {
     pub stats: Option<Arc<Scope<VirtualClusterStats>>>,
 }
 
+impl Route {
+    /// How it forwards, if it does.
+    pub const fn forward(&self) -> Option<&Forward> {
+        match &self.action {
+            Action::Forward(forward) => Some(forward),
+            Action::ClusterNotFound { .. } | Action::DirectResponse(_) | Action::Redirect(_) => {
+                None
+            }
+        }
+    }
+}
+
 /// The result of a lookup.
 #[derive(Clone, Copy, Debug)]
 pub enum Lookup<'a> {

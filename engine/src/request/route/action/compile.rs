@@ -18,7 +18,7 @@ use crate::request::mirror;
 use crate::request::rate_limit::{self, RateLimit};
 use crate::request::reply_rewrite;
 use crate::request::retry;
-use crate::request::route::compile::{Context, Levels, not_implemented};
+use crate::request::route::compile::{Context, Levels};
 use crate::request::route::hash_policy::{self, HashPolicies};
 use crate::request::route::internal_redirect;
 use crate::request::route::matchers::HeaderName;
@@ -118,7 +118,6 @@ pub(crate) fn forward(
         // The route takes it.
         cors: _,
     } = schema;
-    not_implemented(flush_timeout.is_some(), "flush_timeout", at, problems);
     let host_rewrite = host_rewrite(schema, at, problems);
     let own_retry = retry_policy
         .as_ref()
@@ -174,6 +173,7 @@ pub(crate) fn forward(
             max_stream_duration,
             max_grpc_timeout: max_grpc_timeout.filter(|_| !has_limit).map(grpc_timeout),
             idle_timeout: *idle_timeout,
+            flush_timeout: *flush_timeout,
             upgrades,
             connect,
             retry,
@@ -305,8 +305,7 @@ fn connect(
         if !upgrade.upgrade_type.eq_ignore_ascii_case("CONNECT") && problems.is_read(&at_type) {
             problems.error(&at, "Non-CONNECT upgrade type with connect_config");
         }
-        not_implemented(*allow_post, "allow_post", &at, problems);
-        connect = Connect::Terminated;
+        connect = if *allow_post { Connect::TerminatedOrPost } else { Connect::Terminated };
     }
     connect
 }

@@ -66,6 +66,9 @@ pub struct Forward {
     pub max_grpc_timeout: Option<MaxGrpcTimeout>,
     /// Replaces the connection manager's `stream_idle_timeout`; zero means none.
     pub idle_timeout: Option<Duration>,
+    /// How long the client may take for the rest of a response that has been received; zero means for ever.
+    /// `None`: as the connection manager says.
+    pub flush_timeout: Option<Duration>,
     /// The upgrades that the route allows or rejects, overriding the connection manager.
     pub upgrades: Upgrades,
     /// What to do with a CONNECT that is allowed.
@@ -107,6 +110,9 @@ pub enum Connect {
     Forwarded,
     /// Terminated: the host gets the bytes in the tunnel.
     Terminated,
+    /// `allow_post`: so is a POST, whose body is what the host gets, and what the host sends is the
+    /// body of the response.
+    TerminatedOrPost,
 }
 
 /// A `DirectResponseAction`.
