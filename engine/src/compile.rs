@@ -26,6 +26,7 @@ use crate::dynamic_compile::{
 use crate::fingerprint::Fingerprint;
 use crate::in_force::InForce;
 use crate::node::Node;
+use crate::request::filters;
 use crate::request::mirror;
 use crate::resources_compile::{
     Round, check_use_of_clusters, clusters_are_known, management_servers, name_clusters_at_run_time,
@@ -234,8 +235,12 @@ impl Compiler {
             Round::statics(schemas, "clusters").map(|it| (it.schema, it.at)).chain(dynamic)
         };
         let mirroring = all_clusters().filter_map(|(it, _)| mirror::compile::described(it));
+        let filtering =
+            all_clusters().filter_map(|(it, _)| filters::upstream_compile::described(it));
+        let filtering: Vec<_> = filtering.collect();
         let mirroring: Vec<_> = mirroring.collect();
-        let around = (secrets, layered_runtime, overload_manager, cluster_manager, mirroring);
+        let around =
+            (secrets, layered_runtime, overload_manager, cluster_manager, mirroring, filtering);
         let round = Round {
             surroundings: Fingerprint::of(&around, 0).number(),
             registry,
@@ -308,7 +313,16 @@ impl Compiler {
         };
         let cluster_mirrors =
             mirror::compile::of_clusters(all_clusters(), &reader, &mirrored_to, problems);
-        let mirrored_to = uses.take();
+        let around = filters::upstream_compile::Surroundings {
+            registry,
+            runtime: &reader,
+            cluster: &find_cluster,
+            local_cluster: &node.cluster,
+        };
+        let cluster_filters =
+            filters::upstream_compile::of_clusters(all_clusters(), &around, problems);
+        // Mirrors of clusters, and calls of their filters.
+        let used_by_clusters = uses.take();
         let wanted = [max_connections, reader.integer(GLOBAL_LIMIT_KEY)];
         next.limits = round.limits(wanted);
         let [overload_limit, runtime_limit] = next.limits.clone();
@@ -325,6 +339,7 @@ impl Compiler {
             tls: secrets,
             overload_limit,
             cluster_mirrors: &Arc::new(cluster_mirrors),
+            cluster_filters: &Arc::new(cluster_filters),
             runtime_limit,
         };
         let compiled = round.listeners(listeners, &names, &by_name, problems, &mut next);
@@ -342,8 +357,8 @@ impl Compiler {
             let is_any_used = name_clusters_at_run_time(listeners, &compiled, &routes);
             let chains = compiled.iter().flat_map(|listener| listener.filter_chains.all());
             let of_listeners = chains.flat_map(|chain| chain.numbers(&routes));
-            let used =
-                of_listeners.chain([of_sinks, &mirrored_to].into_iter().flat_map(Uses::numbers));
+            let used = of_listeners
+                .chain([of_sinks, &used_by_clusters].into_iter().flat_map(Uses::numbers));
             let servers = management_servers(&clusters, &compiled, secrets);
             let servers = servers.iter().filter_map(|name| by_name.get(name.as_str()));
             let used = used.chain(servers.map(|number| number.index())).collect();

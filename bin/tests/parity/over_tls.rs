@@ -43,6 +43,7 @@ folders!(
     filter_local_ratelimit,
     filter_metadata,
     filter_rbac,
+    filter_upstream,
     hash_policies,
     headers,
     hop_by_hop_added,

@@ -61,6 +61,8 @@ any! {
     ConnectionLimit = "envoy.extensions.filters.network.connection_limit.v3.ConnectionLimit",
     ConsistentHashingMatcher =
         "envoy.extensions.matching.input_matchers.consistent_hashing.v3.ConsistentHashing",
+    CookieBasedSessionState =
+        "envoy.extensions.http.stateful_session.cookie.v3.CookieBasedSessionState",
     Cors = "envoy.extensions.filters.http.cors.v3.Cors",
     CorsPolicy = "envoy.extensions.filters.http.cors.v3.CorsPolicy",
     CsrfPolicy = "envoy.extensions.filters.http.csrf.v3.CsrfPolicy",
@@ -82,6 +84,8 @@ any! {
     EarlyHeaderMutation =
         "envoy.extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation",
     Echo = "envoy.extensions.filters.network.echo.v3.Echo",
+    EnvelopeSessionState =
+        "envoy.extensions.http.stateful_session.envelope.v3.EnvelopeSessionState",
     ExecuteFilterAction = "envoy.extensions.filters.http.composite.v3.ExecuteFilterAction",
     ExpressionFilter = "envoy.extensions.access_loggers.filters.cel.v3.ExpressionFilter",
     ExtAuthz = "envoy.extensions.filters.http.ext_authz.v3.ExtAuthz",
@@ -104,6 +108,8 @@ any! {
     GrpcWeb = "envoy.extensions.filters.http.grpc_web.v3.GrpcWeb",
     GzipCompressor = "envoy.extensions.compression.gzip.compressor.v3.Gzip",
     GzipDecompressor = "envoy.extensions.compression.gzip.decompressor.v3.Gzip",
+    HeaderBasedSessionState =
+        "envoy.extensions.http.stateful_session.header.v3.HeaderBasedSessionState",
     HeaderMutationFilter = "envoy.extensions.filters.http.header_mutation.v3.HeaderMutation",
     HeaderMutationPerRoute =
         "envoy.extensions.filters.http.header_mutation.v3.HeaderMutationPerRoute",
@@ -128,6 +134,7 @@ any! {
     HttpSetFilterState = "envoy.extensions.filters.http.set_filter_state.v3.Config",
     IpInputMatcher = "envoy.extensions.matching.input_matchers.ip.v3.Ip",
     IpMatcher = "xds.type.matcher.v3.IPMatcher",
+    JsonToMetadata = "envoy.extensions.filters.http.json_to_metadata.v3.JsonToMetadata",
     JwtAuthentication = "envoy.extensions.filters.http.jwt_authn.v3.JwtAuthentication",
     JwtPerRoute = "envoy.extensions.filters.http.jwt_authn.v3.PerRouteConfig",
     LeastRequest = "envoy.extensions.load_balancing_policies.least_request.v3.LeastRequest",
@@ -141,6 +148,7 @@ any! {
     NetworkRbac = "envoy.extensions.filters.network.rbac.v3.RBAC",
     NetworkSetFilterState = "envoy.extensions.filters.network.set_filter_state.v3.Config",
     OriginalDst = "envoy.extensions.filters.listener.original_dst.v3.OriginalDst",
+    OverrideHost = "envoy.extensions.load_balancing_policies.override_host.v3.OverrideHost",
     PerHostConfig = "envoy.config.core.v3.PerHostConfig",
     PreserveCaseFormatterConfig =
         "envoy.extensions.http.header_formatters.preserve_case.v3.PreserveCaseFormatterConfig",
@@ -175,6 +183,9 @@ any! {
     SourceIpInput = "envoy.extensions.matching.common_inputs.network.v3.SourceIPInput",
     SourcePortInput = "envoy.extensions.matching.common_inputs.network.v3.SourcePortInput",
     SourceTypeInput = "envoy.extensions.matching.common_inputs.network.v3.SourceTypeInput",
+    StatefulSession = "envoy.extensions.filters.http.stateful_session.v3.StatefulSession",
+    StatefulSessionPerRoute =
+        "envoy.extensions.filters.http.stateful_session.v3.StatefulSessionPerRoute",
     StatsdSink = "envoy.config.metrics.v3.StatsdSink",
     StderrAccessLog = "envoy.extensions.access_loggers.stream.v3.StderrAccessLog",
     StdoutAccessLog = "envoy.extensions.access_loggers.stream.v3.StdoutAccessLog",
@@ -184,6 +195,7 @@ any! {
     TlsInspector = "envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector",
     TransportProtocolInput =
         "envoy.extensions.matching.common_inputs.network.v3.TransportProtocolInput",
+    UpstreamCodec = "envoy.extensions.filters.http.upstream_codec.v3.UpstreamCodec",
     UpstreamTlsContext = "envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
     UpstreamsHttpProtocolOptions = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
     UriSanInput = "envoy.extensions.matching.common_inputs.ssl.v3.UriSanInput",

@@ -2,7 +2,7 @@
 
 use super::{
     Any, ApiVersion, AutoHttpConfig, BTreeMap, Duration, GrpcService, Http2ProtocolOptions,
-    RequestMirrorPolicy, UseDownstreamHttpConfig, schema, schema_enum,
+    HttpFilter, RequestMirrorPolicy, UseDownstreamHttpConfig, schema, schema_enum,
 };
 
 schema! {
@@ -272,6 +272,7 @@ schema! {
         use_downstream_protocol_config: Option<UseDownstreamHttpConfig>,
         auto_config: Option<AutoHttpConfig>,
         request_mirror_policies: Vec<RequestMirrorPolicy>,
+        http_filters: Vec<HttpFilter>,
     }
 
     struct UpstreamHttpProtocolOptions = "envoy.config.core.v3.UpstreamHttpProtocolOptions" {

@@ -151,6 +151,8 @@ schema! {
         headers_to_add: Vec<HeaderValueOption>,
     }
 
+    struct UpstreamCodec = "envoy.extensions.filters.http.upstream_codec.v3.UpstreamCodec" {}
+
     struct Router = "envoy.extensions.filters.http.router.v3.Router" {
         dynamic_stats: Option<bool>,
         suppress_envoy_headers: bool,
@@ -159,6 +161,7 @@ schema! {
         suppress_grpc_request_failure_code_stats: bool,
         upstream_log: Vec<AccessLog>,
         upstream_log_options: Option<UpstreamAccessLogOptions>,
+        upstream_http_filters: Vec<HttpFilter>,
     } harmless {
         start_child_span: "only tracing reads it, and tracing is refused",
     }

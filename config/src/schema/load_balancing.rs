@@ -1,7 +1,7 @@
 //! How a host is picked: the fields of `envoy/config/cluster/v3` about it, and
 //! `envoy/extensions/load_balancing_policies`.
 
-use super::{Duration, Percent, TypedExtensionConfig, schema, schema_enum};
+use super::{Duration, HealthStatusSet, Percent, TypedExtensionConfig, schema, schema_enum};
 
 schema! {
     const LOAD_BALANCING;
@@ -39,6 +39,7 @@ schema! {
         consistent_hashing_lb_config: Option<ClusterConsistentHashingLbConfig>,
         ignore_new_hosts_until_first_hc: bool,
         close_connections_on_host_set_change: bool,
+        override_host_status: Option<HealthStatusSet>,
     } harmless {
         update_merge_window: "each change of hosts is applied immediately",
     }

@@ -30,6 +30,7 @@ mod http2;
 mod http_admission;
 mod http_connection_manager;
 mod http_filters;
+mod json_to_metadata;
 mod jwt_authn;
 mod listener;
 mod load_balancing;
@@ -41,6 +42,7 @@ mod rate_limit;
 mod rbac;
 mod route;
 mod service;
+mod stateful_session;
 mod tls;
 
 pub use access_log::*;
@@ -59,6 +61,7 @@ pub use http_admission::*;
 pub use http_connection_manager::*;
 pub use http_filters::*;
 pub use http2::*;
+pub use json_to_metadata::*;
 pub use jwt_authn::*;
 pub use listener::*;
 pub use load_balancing::*;
@@ -70,6 +73,7 @@ pub use rate_limit::*;
 pub use rbac::*;
 pub use route::*;
 pub use service::*;
+pub use stateful_session::*;
 pub use tls::*;
 
 /// A struct for a message of Envoy's API.
@@ -117,6 +121,7 @@ pub fn coverage() -> impl Iterator<Item = &'static Coverage> {
         HTTP_ADMISSION,
         HTTP_CONNECTION_MANAGER,
         HTTP_FILTERS,
+        JSON_TO_METADATA,
         JWT_AUTHN,
         LISTENER,
         LOAD_BALANCING,
@@ -128,6 +133,7 @@ pub fn coverage() -> impl Iterator<Item = &'static Coverage> {
         RBAC,
         ROUTE,
         SERVICE,
+        STATEFUL_SESSION,
         TLS,
     ]
     .into_iter()

@@ -22,6 +22,7 @@ use crate::matcher::compile::LooksAt;
 use crate::matcher::{self, Matcher};
 use crate::metadata::Metadata;
 use crate::node::Node;
+use crate::request::filters::ClusterChains;
 use crate::request::manager::PrematureResets;
 use crate::request::mirror::ClusterPolicies;
 use crate::runtime::Reader;
@@ -52,6 +53,8 @@ pub struct Context<'a> {
     pub tls: &'a tls::compile::Secrets,
     /// The mirrors that clusters want.
     pub cluster_mirrors: &'a Arc<ClusterPolicies>,
+    /// The HTTP filters of clusters.
+    pub cluster_filters: &'a Arc<ClusterChains>,
     /// The limit on the connections of all listeners that the overload manager sets.
     pub overload_limit: Option<Arc<ConnectionLimit>>,
     /// The limit that a runtime value sets, for listeners to which the former does not apply.

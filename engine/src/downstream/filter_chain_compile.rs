@@ -17,7 +17,9 @@ use crate::config_source::compile::{self as source_compile, check_existence};
 use crate::fingerprint::Fingerprint;
 use crate::metadata::ListenerInfo;
 use crate::request::callout;
-use crate::request::filters::{self, compile as http_filters};
+use crate::request::filters::{
+    self, compile as http_filters, upstream_compile as upstream_filters,
+};
 use crate::request::manager::{self, UpstreamLogs};
 use crate::request::route::{self, RouteTable};
 use crate::request::routes::{RouteSource, Routes};
@@ -330,16 +332,16 @@ fn http(
     problems: &mut Problems,
 ) -> Option<Service> {
     let prefix = format!("http.{}.", manager.stat_prefix);
-    let are_calls_made = Cell::new(false);
+    let are_calls_made = Cell::new(context.cluster_filters.make_calls());
     let are_mirrored = Cell::new(!context.cluster_mirrors.is_empty());
     let filter_context =
         filter_context(&prefix, context, (&are_calls_made, &are_mirrored), registry);
-    let filters = http_filters::chain(
-        &manager.http_filters,
-        &filter_context,
-        &at.field("http_filters"),
-        problems,
-    );
+    let filters_at = at.field("http_filters");
+    let schemas = &manager.http_filters;
+    let of_clusters = context.cluster_filters;
+    let upstream =
+        upstream_filters::of_manager(schemas, of_clusters, &filter_context, &filters_at, problems);
+    let filters = http_filters::chain(schemas, upstream, &filter_context, &filters_at, problems);
     let source = manager.rds.as_ref();
     let source = source.and_then(|schema| route_source(schema, &at.field("rds"), problems));
     if source.is_some() {
@@ -364,7 +366,10 @@ fn http(
         options.timeouts.half_close_grace = Duration::from_millis(grace);
     }
     options.premature_resets = premature_resets(context.runtime);
-    let calls = || callout::compile::service(registry, info);
+    let calls = || {
+        let filters = filters::Chain::of_clusters(Arc::clone(of_clusters));
+        callout::compile::service(registry, info, filters)
+    };
     let mirrors = || {
         let mut service = calls();
         service.manager.suppress_envoy_headers = options.suppress_envoy_headers;

@@ -55,6 +55,8 @@ pub(super) enum Failed {
     ClientGone,
     /// The framing of the request body is invalid.
     ClientError(Reject),
+    /// A filter of the cluster has replied: the reply is in the exchange.
+    Replied,
 }
 
 impl Failed {
@@ -77,9 +79,11 @@ impl Failed {
             }
             Self::Deadline(Timer::PerTry | Timer::PerTryIdle) => Some((Reset::PerTryTimeout, true)),
             Self::Deadline(Timer::UpstreamDuration) => Some((Reset::LocalReset, true)),
-            Self::Deadline(_) | Self::NoHealthyHost | Self::ClientGone | Self::ClientError(_) => {
-                None
-            }
+            Self::Deadline(_)
+            | Self::NoHealthyHost
+            | Self::ClientGone
+            | Self::ClientError(_)
+            | Self::Replied => None,
         }
     }
 }

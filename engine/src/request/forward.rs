@@ -10,10 +10,10 @@ use super::attempt::{self, Failed, Sent, UpstreamResponse};
 use super::charge::{self, ActiveRequest};
 use super::deadlines::Timer;
 use super::download;
-use super::end::{ClientEnd, Ended};
+use super::end::ClientEnd;
 use super::given::Given;
+use super::override_host::WantedHosts;
 use super::replay::Replay;
-use super::reply::LocalReply;
 use super::request_head::{set_expected_timeout, set_stream_duration};
 use super::retry::{Decision, Refusal, RetryDelay, RetryState};
 use super::route::{Connect, Forward, Route, VirtualHost};
@@ -115,6 +115,7 @@ fn begin<'a, 'e: 'a, C: ClientEnd>(
     prepare(&mut exchange.core, virtual_host, route, plan);
     let options = exchange.core.transport_socket_options(&cluster);
     let hash = exchange.core.hash(plan, &cluster);
+    let wanted = exchange.core.wanted_hosts(&cluster);
     let retry = RetryState::new(plan.retry.as_ref(), &exchange.core.heads.request);
     exchange.core.remove_retry_fields();
     let may_be_sent_again = retry.is_some() || plan.internal_redirect.is_some();
@@ -129,6 +130,7 @@ fn begin<'a, 'e: 'a, C: ClientEnd>(
         cluster,
         options,
         hash,
+        wanted,
         retry,
         upload,
         tried: Vec::new(),
@@ -198,6 +200,8 @@ pub(super) struct Forwarder<'a> {
     pub(super) options: Option<Rc<TransportSocketOptions>>,
     /// What the host is chosen by, if its cluster chooses by a hash.
     pub(super) hash: Option<u64>,
+    /// The hosts that the request asks for.
+    pub(super) wanted: Option<Box<WantedHosts>>,
     pub(super) retry: Option<RetryState<'a>>,
     pub(super) upload: Upload,
     /// The hosts that a retry avoids; empty unless the policy avoids previous hosts.
@@ -241,11 +245,16 @@ impl Forwarder<'_> {
         let client = exchange.core.heads.request.version;
         let pool = self.select_host(exchange.core.given, client)?;
         exchange.core.begin_upstream_entry();
+        exchange.core.note_selected_host(&self.cluster, &pool);
         // As in Envoy, a request for which there is no host is not mirrored.
         if let Some((policies, route)) = self.mirrors.take() {
             self.upload.set_mirrors(mirror::start(&exchange.core, policies, route));
         }
         self.edit_request(&mut exchange.core, &pool);
+        if exchange.core.may_filter_upstream() {
+            // Boxed, so that the future of every other request stays small.
+            Box::pin(exchange.filter_for_host(&self.cluster, &mut self.upload)).await?;
+        }
         self.begin_upload(exchange, &pool)?;
         let leased = self.lease(exchange, &pool).await;
         let origin = leased.inspect_err(|failed| charge::no_connection(&pool, failed))?;
@@ -267,6 +276,9 @@ impl Forwarder<'_> {
             let limits = &self.cluster.cluster().http.head_limits;
             attempt::run(exchange, origin, &mut self.upload, limits).await
         };
+        let response = response.and_then(|response| {
+            exchange.core.filter_upstream_response(response.length).map(|()| response)
+        });
         let length = response.as_ref().map(|response| response.length);
         charge::host(&pool, &exchange.core, length);
         if response.is_ok() {
@@ -529,44 +541,6 @@ impl Forwarder<'_> {
         Ok(())
     }
 
-    /// The reply to the client when no attempt succeeded.
-    fn end<C: ClientEnd>(&self, exchange: &mut Exchange<'_, C>, failed: Failed) -> Outcome {
-        exchange.core.upstream.body_bytes = self.upload.received_bytes();
-        let stats = self.cluster.stats();
-        let mut reply = match failed {
-            Failed::ClientGone => return Outcome::Done(Ended::Over),
-            Failed::ClientError(error) => {
-                exchange.core.stats().downstream_cx_protocol_error.inc();
-                return Outcome::reply(LocalReply::protocol_error(error));
-            }
-            Failed::NoHealthyHost => LocalReply::no_healthy_upstream(),
-            Failed::Upstream { error, .. } => {
-                exchange.core.upstream.failure = Some(error);
-                LocalReply::upstream_reset(error, exchange.core.upstream.attempts > 1)
-            }
-            Failed::Deadline(Timer::Route) => {
-                stats.upstream_rq_timeout.inc();
-                exchange.core.groups.each(|stats| stats.upstream_rq_timeout.inc());
-                exchange.core.timeout_reply.apply(LocalReply::upstream_timeout())
-            }
-            Failed::Deadline(Timer::PerTry | Timer::PerTryIdle) => {
-                exchange.core.timeout_reply.apply(LocalReply::per_try_timeout())
-            }
-            Failed::Deadline(Timer::UpstreamDuration) => {
-                LocalReply::upstream_duration(exchange.core.is_complete())
-            }
-            Failed::Deadline(timer) => return Outcome::reply(exchange.core.timed_out(timer)),
-        };
-        reply.attempts = self.told_attempts(&exchange.core);
-        exchange.core.heads.response.clear();
-        // As in Envoy, the cluster's own limit is not charged to it.
-        let is_charged = failed != Failed::Deadline(Timer::UpstreamDuration);
-        if is_charged && exchange.core.interim == Interim::None {
-            charge::response(&self.cluster, &exchange.core, reply.status);
-        }
-        Outcome::reply(reply)
-    }
-
     /// Decides for a response: there is no further attempt.
     #[inline(always)]
     fn accept(&mut self, core: &mut Core<'_>, response: &mut UpstreamResponse) {
@@ -587,7 +561,7 @@ impl Forwarder<'_> {
     }
 
     /// The count for the client, if the virtual host tells it.
-    fn told_attempts(&self, core: &Core<'_>) -> Option<u32> {
+    pub(super) fn told_attempts(&self, core: &Core<'_>) -> Option<u32> {
         self.virtual_host.include_attempt_count_in_response.then_some(core.upstream.attempts)
     }
 }

@@ -6,6 +6,7 @@
 use std::rc::Rc;
 
 use super::Core;
+use super::override_host::SessionHost;
 use crate::filter_state::FilterState;
 use crate::metadata::Metadata;
 
@@ -14,6 +15,8 @@ use crate::metadata::Metadata;
 pub(super) struct Noted {
     pub(super) metadata: Metadata,
     pub(super) state: FilterState,
+    /// The host of its session.
+    pub(super) session_host: Option<SessionHost>,
 }
 
 impl Core<'_> {

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use super::Core;
 use super::forward::Forwarder;
 use super::given::Given;
+use super::override_host::Wanted;
 use super::retry::RetryState;
 use super::route::Forward;
 use super::route::hash_policy::Hashed;
@@ -32,6 +33,18 @@ impl Forwarder<'_> {
         };
         let options = self.options.as_ref();
         let priority = self.plan.priority;
+        if let Some(wanted) = &mut self.wanted {
+            match wanted.next(&self.cluster) {
+                Wanted::Host(index) => {
+                    return self.cluster.pool_of_found(index, priority, version, options, client);
+                }
+                Wanted::Missing => {
+                    self.cluster.count_no_host();
+                    return None;
+                }
+                Wanted::Any => {}
+            }
+        }
         let pick = |attempt| {
             let request =
                 LbContext { hash: self.hash, subset: self.plan.subset.as_deref(), attempt };

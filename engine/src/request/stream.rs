@@ -91,6 +91,8 @@ pub(super) struct Stream<'a> {
     started: SystemTime,
     /// Since the request began.
     elapsed: Duration,
+    /// Whether it is for the filters of a cluster, which know the host before there is a connection.
+    for_upstream: bool,
     request_took: Option<Duration>,
     response_took: Option<Duration>,
     response_tx_took: Option<Duration>,
@@ -127,6 +129,7 @@ impl<'a> Stream<'a> {
             is_health_check: false,
             started: SystemTime::now(),
             elapsed: Duration::ZERO,
+            for_upstream: false,
             request_took: None,
             response_took: None,
             response_tx_took: None,
@@ -153,6 +156,12 @@ impl<'a> Stream<'a> {
             response_took: Some(self.elapsed),
             ..self
         }
+    }
+
+    /// For the filters of a cluster.
+    pub(super) const fn with_upstream_host(mut self) -> Self {
+        self.for_upstream = true;
+        self
     }
 
     /// With the status of the response, whatever it is.
@@ -281,6 +290,7 @@ impl<'a> Core<'a> {
             is_health_check: self.record.is_health_check,
             started,
             elapsed,
+            for_upstream: false,
             request_took: received.map(Duration::from_millis),
             ..stream
         }
@@ -396,7 +406,8 @@ impl StreamInfo for Stream<'_> {
     }
 
     fn upstream_remote_address(&self) -> Option<Address> {
-        self.upstream.connection.as_ref().and_then(|_| self.upstream_host())
+        let is_known = self.upstream.connection.is_some() || self.for_upstream;
+        is_known.then(|| self.upstream_host())?
     }
 
     fn upstream_local_address(&self) -> Option<Address> {

@@ -55,10 +55,7 @@ impl Upload {
         limit: usize,
         buffers: &'static Buffers,
     ) -> Self {
-        let http1_framing = match length {
-            BodyLength::Chunked => Framing::Chunked,
-            BodyLength::None | BodyLength::Length(_) | BodyLength::UntilClose => Framing::Identity,
-        };
+        let http1_framing = http1_framing(length);
         let outlet = Outlet::new(length, http1_framing, Vec::new(), limit, buffers);
         Self {
             outlet,
@@ -68,6 +65,11 @@ impl Upload {
             mirrors: None,
             replay_at: None,
         }
+    }
+
+    /// The body has this length instead, as filters have held all of it.
+    pub(super) fn set_length(&mut self, length: BodyLength) {
+        self.http1_framing = http1_framing(length);
     }
 
     /// These get the body as well, from now on.
@@ -255,6 +257,15 @@ impl Upload {
     #[inline]
     pub(super) fn recycle(self) {
         self.outlet.recycle();
+    }
+}
+
+/// How HTTP/1 frames a request's body of this length.
+#[inline]
+const fn http1_framing(length: BodyLength) -> Framing {
+    match length {
+        BodyLength::Chunked => Framing::Chunked,
+        BodyLength::None | BodyLength::Length(_) | BodyLength::UntilClose => Framing::Identity,
     }
 }
 

@@ -127,7 +127,10 @@ impl Core<'_> {
         match *failed {
             Failed::Upstream { error, .. } => self.note_upstream_error(error),
             Failed::Deadline(timer) => self.note_upstream_timeout(timer),
-            Failed::NoHealthyHost | Failed::ClientGone | Failed::ClientError(_) => {}
+            Failed::NoHealthyHost
+            | Failed::ClientGone
+            | Failed::ClientError(_)
+            | Failed::Replied => {}
         }
         self.end_upstream_entry((sent, 0));
     }

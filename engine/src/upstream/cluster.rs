@@ -18,6 +18,7 @@ use crate::upstream::health_check::HealthCheck;
 use crate::upstream::host_set::{DistributionRules, HostSet};
 use crate::upstream::numbers::Number;
 use crate::upstream::outlier_detection::OutlierDetection;
+use crate::upstream::override_host::{HealthStatuses, OverrideHost};
 use crate::upstream::pool_key::Speaks;
 use crate::upstream::transport_socket::TransportSockets;
 
@@ -51,6 +52,10 @@ pub struct Cluster {
     pub circuit_breakers: CircuitBreakers,
     /// How a host is picked.
     pub lb_policy: LbPolicy,
+    /// The hosts that requests name; none: they do not.
+    pub override_host: Option<OverrideHost>,
+    /// The health that the host of a session must have.
+    pub override_host_status: HealthStatuses,
     /// When hosts of lower priority, or unhealthy ones, get requests.
     pub distribution: DistributionRules,
     /// The sizes of the table of a policy with consistent hashing.

@@ -16,7 +16,7 @@ use crate::upstream::balance::compile::{self as balance, Balancing, balancing};
 use crate::upstream::balance::table::{TableKind, TableRule};
 use crate::upstream::circuit_breaker::{CircuitBreakers, RetryBudget, Thresholds};
 use crate::upstream::cluster::{Cluster, Protocols, TableStats, TcpKeepalive};
-use crate::upstream::discovery::compile::{DnsFields, Schema, Sockets, discovery};
+use crate::upstream::discovery::compile::{DnsFields, Schema, Sockets, discovery, health_status};
 use crate::upstream::discovery::eds_compile::with_policy;
 use crate::upstream::discovery::{Discovery, LookupFamily};
 use crate::upstream::health_check::Probe;
@@ -25,6 +25,7 @@ use crate::upstream::host::Locality;
 use crate::upstream::host_set::DistributionRules;
 use crate::upstream::numbers::Numbers;
 use crate::upstream::outlier_detection::compile::outlier_detection;
+use crate::upstream::override_host::HealthStatuses;
 use crate::upstream::protocol_options_compile::Http;
 use crate::upstream::transport_socket::compile::{Context, transport_sockets};
 
@@ -186,6 +187,12 @@ pub fn cluster(
         transport_sockets,
         circuit_breakers: CircuitBreakers::new(default, high, registry, shards, &stat_name),
         lb_policy: balancing.policy,
+        override_host: balancing.override_host,
+        override_host_status: common_lb_config
+            .as_ref()
+            .and_then(|common| common.override_host_status.as_ref())
+            .map(override_host_status)
+            .unwrap_or_default(),
         table_stats: balancing.table.map(|table| table_stats(&table, &stat_name, registry)),
         distribution,
         health_check,
@@ -228,6 +235,11 @@ fn lookup_family(family: config::DnsLookupFamily) -> Option<LookupFamily> {
     }
 }
 
+fn override_host_status(schema: &config::HealthStatusSet) -> HealthStatuses {
+    let config::HealthStatusSet { statuses } = schema;
+    HealthStatuses::new(statuses.iter().map(|status| health_status(*status)))
+}
+
 fn distribution(
     common: Option<&config::CommonLbConfig>,
     assignment: Option<&config::ClusterLoadAssignment>,
@@ -252,6 +264,7 @@ fn distribution(
             // The cluster has these.
             ignore_new_hosts_until_first_hc: _,
             close_connections_on_host_set_change: _,
+            override_host_status: _,
         } = common;
         if let Some(config::Percent { value }) = healthy_panic_threshold {
             rules.healthy_panic_threshold = value.round();

@@ -13,6 +13,7 @@ use crate::shard::clock::Millis;
 use crate::stats::{HostStats, Scope};
 use crate::upstream::health_check::EndpointCheck;
 use crate::upstream::outlier_detection::Monitor;
+use crate::upstream::override_host::HealthStatus;
 use crate::upstream::transport_socket::TransportSocket;
 
 /// An upstream address and its configuration.
@@ -53,6 +54,8 @@ pub struct Endpoint {
     pub locality_weight: u32,
     /// Its configured health.
     pub health_flags: HealthFlags,
+    /// The same in the words of the configuration.
+    pub health_status: HealthStatus,
     /// How it is checked.
     pub check: EndpointCheck,
     /// What carries its connections.
@@ -72,6 +75,7 @@ impl Endpoint {
             locality,
             locality_weight,
             health_flags,
+            health_status,
             check,
             transport_socket,
             metadata,
@@ -79,7 +83,7 @@ impl Endpoint {
         *hostname == other.hostname
             && (*weight, *priority) == (other.weight, other.priority)
             && (locality, *locality_weight) == (&other.locality, other.locality_weight)
-            && *health_flags == other.health_flags
+            && (*health_flags, *health_status) == (other.health_flags, other.health_status)
             && check.is_same(&other.check)
             && Arc::ptr_eq(transport_socket, &other.transport_socket)
             && *metadata == other.metadata
@@ -305,6 +309,17 @@ impl HealthFlags {
             Health::Degraded
         } else {
             Health::Healthy
+        }
+    }
+
+    /// The status of a host whose configuration says nothing bad; none: nothing bad was found out either.
+    pub fn found_status(self) -> Option<HealthStatus> {
+        if self.intersects(Self::FAILED_ACTIVE_HC | Self::FAILED_OUTLIER_CHECK) {
+            Some(HealthStatus::Unhealthy)
+        } else if self.intersects(Self::DEGRADED) {
+            Some(HealthStatus::Degraded)
+        } else {
+            None
         }
     }
 

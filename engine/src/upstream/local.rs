@@ -15,6 +15,7 @@ use super::cluster::Cluster;
 use super::host::Host;
 use super::host_set::HostSet;
 use super::keyed_pools::KeyedPools;
+use super::override_host::HealthStatuses;
 use super::pool::Pool;
 use super::pool_key::{Carries, PoolKey};
 use super::transport_socket::{Announced, ProxyHeader};
@@ -109,9 +110,53 @@ impl LocalCluster {
         options: Option<&Rc<TransportSocketOptions>>,
         client: impl FnOnce() -> Announced<'a>,
     ) -> Option<Rc<Pool>> {
-        let speaks = self.cluster.http.protocols.for_client(version);
         let mut members = self.members.borrow_mut();
         let host = self.pick_host(request, &mut members)?;
+        self.pool_of(host, priority, version, options, client)
+    }
+
+    /// The host at an address, by its index in the host set, if its health is one of `statuses`.
+    #[must_use]
+    pub fn find_host(&self, address: &str, statuses: Option<HealthStatuses>) -> Option<usize> {
+        let members = self.members.borrow();
+        let hosts = members.balancer.hosts();
+        let index = hosts.at_address(address)?;
+        let host = hosts.hosts().get(index)?;
+        let is_allowed = |statuses: HealthStatuses| {
+            statuses.allow(host.endpoint.health_status, host.health_flags())
+        };
+        statuses.is_none_or(is_allowed).then_some(index)
+    }
+
+    /// The pool of a host that was found; otherwise as [`Self::pick`].
+    #[must_use]
+    pub fn pool_of_found<'a>(
+        &self,
+        index: usize,
+        priority: RoutingPriority,
+        version: Version,
+        options: Option<&Rc<TransportSocketOptions>>,
+        client: impl FnOnce() -> Announced<'a>,
+    ) -> Option<Rc<Pool>> {
+        let mut members = self.members.borrow_mut();
+        self.pool_of(members.pools.get_mut(index)?, priority, version, options, client)
+    }
+
+    /// A request without a host is counted.
+    pub fn count_no_host(&self) {
+        self.stats().upstream_cx_none_healthy.inc();
+    }
+
+    #[inline(always)]
+    fn pool_of<'a>(
+        &self,
+        host: &mut HostPools,
+        priority: RoutingPriority,
+        version: Version,
+        options: Option<&Rc<TransportSocketOptions>>,
+        client: impl FnOnce() -> Announced<'a>,
+    ) -> Option<Rc<Pool>> {
+        let speaks = self.cluster.http.protocols.for_client(version);
         let pool = if host.needs_key(options) || speaks != host.default.speaks() {
             let proxy_header = host.proxy_header.as_ref().map(|header| header.encode(client()));
             let options = options.cloned();

@@ -30,6 +30,7 @@ pub mod local;
 pub mod numbers;
 pub mod origin;
 pub mod outlier_detection;
+pub mod override_host;
 pub mod pool;
 pub mod pool_key;
 mod protocol_options_compile;

@@ -152,8 +152,9 @@ fn newer(schema: &config::UpstreamsHttpProtocolOptions, at: Path) -> Chosen<'_> 
         explicit_http_config,
         use_downstream_protocol_config,
         auto_config,
-        // Whoever forwards requests takes them.
+        // Whoever forwards requests takes these.
         request_mirror_policies: _,
+        http_filters: _,
     } = schema;
     let (protocols, http1, http2, versions) =
         match (explicit_http_config, use_downstream_protocol_config, auto_config) {

@@ -27,6 +27,7 @@ use crate::upstream::health_check::{EndpointCheck, HealthCheck, Intervals};
 use crate::upstream::host::{Endpoint, HealthFlags, Locality};
 use crate::upstream::host_set::{DistributionRules, HostSet};
 use crate::upstream::numbers::Numbers;
+use crate::upstream::override_host::{HealthStatus, HealthStatuses};
 use crate::upstream::transport_socket::{TransportSocket, TransportSockets};
 
 // === The name server ===
@@ -243,6 +244,7 @@ fn cluster(semantics: Semantics, lookup_family: LookupFamily, names: &[&str]) ->
             locality_weight: 0,
             check: EndpointCheck::default(),
             health_flags: HealthFlags::EMPTY,
+            health_status: HealthStatus::default(),
             transport_socket: TransportSocket::plain(),
             metadata: Arc::default(),
         }),
@@ -271,6 +273,8 @@ fn with_discovery(discovery: Discovery) -> Arc<Cluster> {
         http: HttpProtocolOptions::default(),
         auto_sni: None,
         circuit_breakers: CircuitBreakers::new(limits, limits, &registry, 1, "c"),
+        override_host: None,
+        override_host_status: HealthStatuses::default(),
         lb_policy: LbPolicy::RoundRobin(None),
         table_stats: None,
         health_check: None,

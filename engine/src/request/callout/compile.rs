@@ -155,7 +155,7 @@ pub(crate) fn retry(
 }
 
 /// What calls are served with: a connection manager that changes nothing.
-pub(crate) fn service(registry: &Registry, info: &Arc<ListenerInfo>) -> Service {
+pub(crate) fn service(registry: &Registry, info: &Arc<ListenerInfo>, filters: Chain) -> Service {
     let mut manager = ConnectionManager {
         enable_trailers: true,
         response: ResponseRules::unchanged(),
@@ -168,7 +168,7 @@ pub(crate) fn service(registry: &Registry, info: &Arc<ListenerInfo>) -> Service 
     let shards = registry.shards();
     Service {
         manager,
-        filters: Chain::default(),
+        filters,
         routes: Routes::new(no_routes(), None),
         http: Arc::new(Scope::unlisted(shards)),
         router: registry.scope("http.async-client."),

@@ -9,6 +9,7 @@ use super::compressor::Decision;
 use super::piece::Piece;
 use super::selector::{self, Late};
 use super::{Back, Chain, Filter, Flow, Named, RouteConfig, State, Wait};
+use crate::flags::Flag;
 use crate::http::BodyLength;
 use crate::limits;
 use crate::request::Core;
@@ -29,6 +30,13 @@ pub(in crate::request) struct Active {
     /// In the order of the chain. As in Envoy, the first route decides which; if a filter changes the
     /// route, the others get what the new one says to them.
     pub(super) running: Vec<Running>,
+    /// How many of them are the connection manager's. Behind these are those of the cluster, while an attempt
+    /// lasts.
+    of_manager: usize,
+    /// The filters of the cluster.
+    pub(super) upstream: Option<Arc<Chain>>,
+    /// A filter of the cluster waits for the body of the response.
+    upstream_holds: bool,
     /// How many have let the head of the request pass. In front of the next one the body waits that it
     /// wants to have as a whole.
     pub(super) passed: usize,
@@ -43,7 +51,8 @@ pub(in crate::request) struct Active {
 
 #[derive(Debug)]
 pub(super) struct Running {
-    /// Its place in the chain, or that of the selector that has selected it.
+    /// Its place in the chain, or that of the selector that has selected it. The chain of the cluster continues
+    /// that of the connection manager.
     filter: usize,
     origin: Origin,
     pub(super) state: State,
@@ -127,6 +136,8 @@ pub(in crate::request) struct Context<'c, 'a> {
     pub(super) response_body: BodyLength,
     /// The local reply whose head it is.
     reply: Option<&'c LocalReply>,
+    /// The filters of the cluster, if it is one of them.
+    upstream: Option<&'c Chain>,
     /// What the filter wants to see of the request and of the response.
     sees: (&'c mut Sees, &'c mut Sees),
     shared: &'c mut Shared,
@@ -143,7 +154,8 @@ impl<'c, 'a> Context<'c, 'a> {
 
     /// What formats know of the request.
     pub(super) fn stream(&self) -> Stream<'a> {
-        self.core.stream(self.core.record.route)
+        let stream = self.core.stream(self.core.record.route);
+        if self.upstream.is_some() { stream.with_upstream_host() } else { stream }
     }
 
     /// What formats know once there is a response.
@@ -153,8 +165,15 @@ impl<'c, 'a> Context<'c, 'a> {
             Some(reply) => {
                 self.stream().before_local_reply(reply.flags, &reply.details).answered(status)
             }
+            // As in Envoy, the filters of a cluster know no status but that in the head.
+            None if self.upstream.is_some() => self.stream(),
             None => self.stream().with_upstream_response(status, flags),
         }
+    }
+
+    /// Whether the head is that of a local reply with this flag.
+    pub(super) fn has_flag(&self, flag: Flag) -> bool {
+        self.reply.is_some_and(|reply| reply.flags.has(flag))
     }
 
     /// The head has changed, and the route is looked up again. Later filters get what the new route says to
@@ -209,10 +228,16 @@ impl<'c, 'a> Context<'c, 'a> {
     /// The filters of the chain that run, and the filter itself, with what the route says to each.
     pub(super) fn running(&self) -> impl Iterator<Item = (&Filter, &[Arc<RouteConfig>])> {
         let chain = &self.core.given.service.filters;
-        let steps = chain.plan(self.core.record.route).0.iter();
-        let of_chain =
-            steps.filter_map(|step| Some((&chain.get(step.filter)?.filter, &*step.configs)));
-        of_chain.chain(self.selected.map(|filter| (filter, self.configs)))
+        let plan = chain.plan(self.core.record.route);
+        let of_manager = plan.steps.iter().filter(|_| self.upstream.is_none());
+        let of_manager =
+            of_manager.filter_map(|step| Some((&chain.get(step.filter)?.filter, &*step.configs)));
+        let of_cluster = self.upstream.into_iter().flat_map(|chain| &chain.filters);
+        let of_cluster = of_cluster
+            .filter(|named| named.runs_upstream(Some(plan)))
+            .map(|named| (&named.filter, plan.upstream_configs(&named.name)));
+        let selected = self.selected.map(|filter| (filter, self.configs));
+        of_manager.chain(of_cluster).chain(selected)
     }
 
     /// Which coding the response gets, if compressors have decided that already.
@@ -260,10 +285,26 @@ pub(super) enum HeldUp {
 impl Active {
     /// For a request with this route.
     pub(super) fn begin(&mut self, chain: &Chain, route: Option<&Route>) {
-        self.running.extend(chain.plan(route).0.iter().filter_map(|step| {
+        self.running.extend(chain.plan(route).steps.iter().filter_map(|step| {
             let state = chain.get(step.filter)?.filter.begin();
             Some(Running::new(step.filter, Origin::Chain, state))
         }));
+        self.of_manager = self.running.len();
+    }
+
+    /// Adds a filter of the cluster.
+    pub(super) fn add(&mut self, filter: usize, state: State) {
+        self.running.push(Running::new(filter, Origin::Chain, state));
+    }
+
+    /// The filters of the cluster run no longer.
+    pub(super) fn end_attempt(&mut self) {
+        self.running.truncate(self.of_manager);
+        self.passed = self.passed.min(self.of_manager);
+        self.upstream = None;
+        self.upstream_holds = false;
+        self.holding = self.holding.filter(|at| *at < self.of_manager);
+        self.shared.response_length = ResponseLength::Kept;
     }
 
     /// Whether no filter runs.
@@ -321,18 +362,46 @@ impl Active {
         response_body: BodyLength,
     ) -> Result<(), HeldUp> {
         let call = Call { way: Way::Response, reply, response_body };
-        let mut next = self.holding.take().map_or(self.running.len(), |at| at + 1);
-        while let Some(at) = next.checked_sub(1) {
+        if std::mem::take(&mut self.upstream_holds) {
+            return Err(HeldUp::Waiting);
+        }
+        let from = self.holding.take().map_or(self.of_manager, |at| at + 1);
+        self.pass_response_head(core, &call, from, 0)
+    }
+
+    /// The head of the response, through the filters of the cluster. One of them that waits for the body gets it
+    /// when the response is delivered.
+    pub(super) fn upstream_response_head(
+        &mut self,
+        core: &mut Core<'_>,
+        response_body: BodyLength,
+    ) -> Result<(), HeldUp> {
+        let call = Call { way: Way::Response, reply: None, response_body };
+        let passed = self.pass_response_head(core, &call, self.running.len(), self.of_manager);
+        self.upstream_holds = self.holding.is_some();
+        passed
+    }
+
+    /// The head of the response, from the filter before `from` to the one at `to`.
+    fn pass_response_head(
+        &mut self,
+        core: &mut Core<'_>,
+        call: &Call<'_>,
+        from: usize,
+        to: usize,
+    ) -> Result<(), HeldUp> {
+        let mut next = from;
+        while let Some(at) = next.checked_sub(1).filter(|at| *at >= to) {
             next = at;
             if let Some(selector) = self.undecided_selector(at) {
                 // What it selects now gets the response before it.
-                next += self.select_late(selector, core, &call);
+                next += self.select_late(selector, core, call);
             }
             if next != at {
                 next += 1;
                 continue;
             }
-            match self.call(at, core, &call, |filter, state, cx| filter.response_head(state, cx)) {
+            match self.call(at, core, call, |filter, state, cx| filter.response_head(state, cx)) {
                 None | Some(Back::Continue) => {}
                 Some(Back::Hold) => {
                     self.holding = Some(at);
@@ -353,6 +422,9 @@ impl Active {
         self.running.splice(at + 1..=at, selected);
         if self.passed > at {
             self.passed += filters.len();
+        }
+        if self.of_manager > at {
+            self.of_manager += filters.len();
         }
     }
 
@@ -408,8 +480,15 @@ impl Active {
         let chain = &core.given.service.filters;
         let running = self.running.get_mut(at)?;
         let Running { filter, origin, state, request, response } = running;
-        let configs = chain.plan(core.record.route).configs(*filter, at);
-        let Named { name, filter, .. } = chain.get(*filter)?;
+        let plan = chain.plan(core.record.route);
+        let (Named { name, filter, .. }, configs, upstream) = match chain.get(*filter) {
+            Some(named) => (named, plan.configs(*filter, at), None),
+            None => {
+                let upstream = self.upstream.as_deref()?;
+                let named = upstream.get(*filter - chain.filters.len())?;
+                (named, plan.upstream_configs(&named.name), Some(upstream))
+            }
+        };
         let selected = match origin {
             Origin::Chain => None,
             Origin::Selected(filter) => Some(Arc::clone(filter)),
@@ -427,6 +506,7 @@ impl Active {
             },
             response_body: call.response_body,
             reply: call.reply,
+            upstream,
             sees: (&mut request.sees, &mut response.sees),
             shared: &mut self.shared,
         };
@@ -445,8 +525,21 @@ impl Active {
     }
 
     pub(super) fn clear(&mut self) {
-        let Self { running, passed, holding, shared, received, output } = self;
+        let Self {
+            running,
+            of_manager,
+            upstream,
+            upstream_holds,
+            passed,
+            holding,
+            shared,
+            received,
+            output,
+        } = self;
         running.clear();
+        *of_manager = 0;
+        *upstream = None;
+        *upstream_holds = false;
         *holding = None;
         *passed = 0;
         *shared = Shared::default();

@@ -9,6 +9,7 @@ use super::api_key_auth::{self, ApiKeyAuth};
 use super::basic_auth::{self, BasicAuth};
 use super::buffer::{Buffer, PerRoute};
 use super::cdn_loop::CdnLoop;
+use super::chain::{Chain, Named, Plan, Said, Step};
 use super::compressor::{self, Compressor};
 use super::cors::{self, Cors};
 use super::csrf::{self, Csrf};
@@ -22,6 +23,7 @@ use super::grpc_web::GrpcWeb;
 use super::header_mutation::{self, HeaderMutation};
 use super::header_to_metadata::{self, HeaderToMetadata};
 use super::health_check::HealthCheck;
+use super::json_to_metadata::{self, JsonToMetadata};
 use super::jwt_authn::{self, JwtAuthn};
 use super::local_ratelimit::{self, LocalRateLimit};
 use super::ratelimit::{self, GlobalRateLimit};
@@ -29,7 +31,9 @@ use super::rbac::{self, Rbac};
 use super::selector::{self, Selector};
 use super::set_filter_state::{self, SetFilterState};
 use super::set_metadata::{Entry, Existing, SetMetadata};
-use super::{Chain, Filter, Named, Plan, RouteConfig, Step};
+use super::stateful_session::{self, StatefulSession};
+use super::upstream::UpstreamChains;
+use super::{Filter, RouteConfig};
 use crate::head_matcher::HeaderName;
 use crate::http::TOKEN;
 use crate::request::callout;
@@ -74,16 +78,31 @@ enum LevelConfig {
     Config(Arc<RouteConfig>),
 }
 
-/// Compiles the filters before the router, which `router` compiles.
+/// Compiles the filters before the router, whose other options the manager compiles. `upstream` are those
+/// behind it.
 pub(crate) fn chain(
     filters: &[config::HttpFilter],
+    upstream: UpstreamChains,
     context: &Context<'_>,
     at: &Path,
     problems: &mut Problems,
 ) -> Chain {
     let before_router = filters.split_last().map_or(&[][..], |(_, others)| others);
-    let mut named = Vec::with_capacity(before_router.len());
-    for (i, schema) in before_router.iter().enumerate() {
+    let named = all_named(before_router, context, at, problems);
+    let mut chain = Chain { filters: named.into(), without_route: Plan::default(), upstream };
+    chain.without_route = chain.compile_plan(&[]);
+    chain
+}
+
+/// Compiles all of `filters`, without those that have errors.
+pub(super) fn all_named(
+    filters: &[config::HttpFilter],
+    context: &Context<'_>,
+    at: &Path,
+    problems: &mut Problems,
+) -> Vec<Named> {
+    let mut named = Vec::with_capacity(filters.len());
+    for (i, schema) in filters.iter().enumerate() {
         let at = at.index(i);
         let config::HttpFilter { name, typed_config, is_optional, disabled } = schema;
         // Of a filter that exists.
@@ -93,9 +112,7 @@ pub(crate) fn chain(
             named.push(Named { name: name.as_str().into(), filter, disabled: *disabled });
         }
     }
-    let mut chain = Chain { filters: named.into(), without_route: Plan::default() };
-    chain.without_route = chain.compile_plan(&[]);
-    chain
+    named
 }
 
 /// Compiles a filter; `None` if there are errors.
@@ -175,6 +192,10 @@ pub(super) fn filter(
         config::Any::HttpRbac(schema) => {
             Filter::Rbac(Box::new(Rbac::compile(schema, context, at, problems)?))
         }
+        config::Any::JsonToMetadata(schema) => {
+            let filter = JsonToMetadata::compile(schema, context, at, problems);
+            Filter::JsonToMetadata(Box::new(filter))
+        }
         config::Any::JwtAuthentication(schema) => {
             Filter::JwtAuthn(Box::new(JwtAuthn::compile(schema, context, at, problems)?))
         }
@@ -186,6 +207,10 @@ pub(super) fn filter(
             Filter::SetFilterState(SetFilterState::compile(schema, at, problems))
         }
         config::Any::SetMetadata(schema) => Filter::SetMetadata(set_metadata(schema, at, problems)),
+        config::Any::StatefulSession(schema) => {
+            let filter = StatefulSession::compile(schema, context, at, problems)?;
+            Filter::StatefulSession(Box::new(filter))
+        }
         config::Any::Router(_) => {
             let message = "the router must be the last HTTP filter";
             problems.error(at, message);
@@ -320,6 +345,10 @@ fn route_config(
             let settings = rbac::compile::of_route(schema, context, at, problems)?;
             RouteConfig::Rbac(Box::new(settings))
         }
+        config::Any::JsonToMetadata(schema) => {
+            let rules = json_to_metadata::compile::rules(schema, at, problems);
+            RouteConfig::JsonToMetadata(Box::new(rules))
+        }
         config::Any::JwtPerRoute(schema) => {
             RouteConfig::JwtAuthn(jwt_authn::compile::of_route(schema, at, problems)?)
         }
@@ -329,6 +358,10 @@ fn route_config(
         }
         config::Any::HttpSetFilterState(schema) => {
             RouteConfig::SetFilterState(set_filter_state::compile::of_route(schema, at, problems))
+        }
+        config::Any::StatefulSessionPerRoute(schema) => {
+            let config = stateful_session::compile::of_route(schema, at, problems)?;
+            RouteConfig::StatefulSession(Box::new(config))
         }
         other => {
             let message =
@@ -390,7 +423,7 @@ fn buffer(schema: &config::Buffer) -> Buffer {
 impl Chain {
     /// What a route makes of the chain. `levels` is what its levels say, the most specific first.
     pub(crate) fn compile_plan(&self, levels: &[&Level]) -> Plan {
-        if self.filters.is_empty() {
+        if self.filters.is_empty() && self.upstream.is_empty() {
             return Plan::default();
         }
         let says_nothing = |level: &&Level| level.configs.is_empty() && level.old_cors.is_none();
@@ -398,33 +431,44 @@ impl Chain {
             return self.without_route.clone();
         }
         let steps = self.filters.iter().enumerate();
-        Plan(steps.filter_map(|(filter, named)| named.step(filter, levels)).collect())
+        let steps = steps.filter_map(|(filter, named)| named.step(filter, levels)).collect();
+        let upstream: BTreeMap<_, _> = self
+            .upstream
+            .all()
+            .flat_map(|chain| &chain.filters)
+            .filter_map(|named| Some((named.name.clone(), said(&named.name, levels)?)))
+            .collect();
+        Plan { steps, upstream: (!upstream.is_empty()).then(|| Arc::new(upstream)) }
     }
+}
+
+/// What the levels say to the filter with this name; none: nothing.
+fn said(name: &str, levels: &[&Level]) -> Option<Said> {
+    let said = || levels.iter().filter_map(|level| level.configs.get(name));
+    //= envoy: config.route.v3.FilterConfig.disabled: the most specific level decides.
+    if let LevelConfig::Disabled = said().next()? {
+        return Some(Said::Disabled);
+    }
+    let configs = said().filter_map(|said| match said {
+        LevelConfig::Config(config) => Some(Arc::clone(config)),
+        LevelConfig::Disabled => None,
+    });
+    Some(Said::Configs(configs.collect()))
 }
 
 impl Named {
     /// The step of a plan, if the filter runs for its route.
     fn step(&self, filter: usize, levels: &[&Level]) -> Option<Step> {
-        let said = || levels.iter().filter_map(|level| level.configs.get(&*self.name));
-        //= envoy: config.route.v3.FilterConfig.disabled: the most specific level decides.
-        let disabled = match said().next() {
-            Some(LevelConfig::Disabled) => true,
-            Some(LevelConfig::Config(_)) => false,
-            None => self.disabled,
+        let mut configs = match said(&self.name, levels) {
+            Some(Said::Disabled) => return None,
+            None if self.disabled => return None,
+            None => Box::default(),
+            Some(Said::Configs(configs)) => configs,
         };
-        if disabled {
-            return None;
-        }
-        let mut configs: Vec<Arc<RouteConfig>> = said()
-            .filter_map(|said| match said {
-                LevelConfig::Config(config) => Some(Arc::clone(config)),
-                LevelConfig::Disabled => None,
-            })
-            .collect();
         // As in Envoy, the deprecated policies count only if there are no others.
         if matches!(self.filter, Filter::Cors(_)) && configs.is_empty() {
-            configs.extend(levels.iter().filter_map(|level| level.old_cors.clone()));
+            configs = levels.iter().filter_map(|level| level.old_cors.clone()).collect();
         }
-        Some(Step { filter, configs: configs.into() })
+        Some(Step { filter, configs })
     }
 }

@@ -18,6 +18,7 @@ pub mod basic_auth;
 mod body;
 pub mod buffer;
 pub mod cdn_loop;
+mod chain;
 pub(crate) mod compile;
 pub mod compressor;
 pub mod cors;
@@ -33,6 +34,7 @@ pub mod grpc_web;
 pub mod header_mutation;
 pub mod header_to_metadata;
 pub mod health_check;
+pub mod json_to_metadata;
 pub mod jwt_authn;
 mod limiter;
 pub mod local_ratelimit;
@@ -43,12 +45,14 @@ pub mod rbac;
 pub mod selector;
 pub mod set_filter_state;
 pub mod set_metadata;
+pub mod stateful_session;
 mod transfer;
+mod upstream;
+pub(crate) mod upstream_compile;
 mod wait;
 
 use std::cell::RefCell;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::task::{self, Poll};
 
@@ -60,6 +64,8 @@ pub(super) use self::body::Passage;
 use self::body::Progress;
 use self::buffer::Buffer;
 use self::cdn_loop::CdnLoop;
+use self::chain::Named;
+pub use self::chain::{Chain, Plan};
 use self::compressor::Compressor;
 use self::cors::Cors;
 use self::csrf::Csrf;
@@ -74,20 +80,20 @@ use self::grpc_web::GrpcWeb;
 use self::header_mutation::HeaderMutation;
 use self::header_to_metadata::HeaderToMetadata;
 use self::health_check::HealthCheck;
+use self::json_to_metadata::JsonToMetadata;
 use self::jwt_authn::JwtAuthn;
-use self::local_ratelimit::{ConnectionBuckets, LocalRateLimit};
+use self::local_ratelimit::LocalRateLimit;
 pub(super) use self::piece::Piece;
 use self::ratelimit::GlobalRateLimit;
 use self::rbac::Rbac;
 use self::selector::Selector;
 use self::set_filter_state::SetFilterState;
 use self::set_metadata::SetMetadata;
+use self::stateful_session::StatefulSession;
 pub(super) use self::transfer::ReplyBody;
+pub use self::upstream::{ClusterChains, UpstreamChains};
 use super::reply::LocalReply;
-use super::route::Route;
-use super::service::LocalService;
 use crate::http::{self, Fields};
-use crate::shard::Shard;
 use crate::shard::clock::Millis;
 
 /// A filter, compiled.
@@ -111,12 +117,14 @@ pub(super) enum Filter {
     HeaderMutation(HeaderMutation),
     HeaderToMetadata(HeaderToMetadata),
     HealthCheck(Box<HealthCheck>),
+    JsonToMetadata(Box<JsonToMetadata>),
     JwtAuthn(Box<JwtAuthn>),
     LocalRateLimit(Box<LocalRateLimit>),
     Rbac(Box<Rbac>),
     Selector(Box<Selector>),
     SetFilterState(SetFilterState),
     SetMetadata(SetMetadata),
+    StatefulSession(Box<StatefulSession>),
 }
 
 /// What a level of the route configuration says to a filter.
@@ -134,11 +142,13 @@ pub(super) enum RouteConfig {
     GrpcHttp1ReverseBridge { disabled: bool },
     HeaderMutation(Box<header_mutation::Mutations>),
     HeaderToMetadata(Box<header_to_metadata::Rules>),
+    JsonToMetadata(Box<json_to_metadata::Rules>),
     JwtAuthn(jwt_authn::PerRoute),
     LocalRateLimit(Box<local_ratelimit::Settings>),
     Rbac(Box<rbac::Settings>),
     Selector(Box<selector::Tree>),
     SetFilterState(set_filter_state::Values),
+    StatefulSession(Box<stateful_session::PerRoute>),
 }
 
 /// What a filter remembers of a request.
@@ -157,9 +167,11 @@ pub(super) enum State {
     GrpcWeb(grpc_web::State),
     HealthCheck(health_check::State),
     GlobalRateLimit(Box<ratelimit::State>),
+    JsonToMetadata(json_to_metadata::State),
     JwtAuthn(Box<jwt_authn::State>),
     LocalRateLimit(local_ratelimit::State),
     Selector(selector::State),
+    StatefulSession(stateful_session::State),
 }
 
 impl State {
@@ -246,91 +258,6 @@ impl OnShard {
     }
 }
 
-/// The filters of a connection manager, in order.
-#[derive(Debug, Default)]
-pub struct Chain {
-    filters: Box<[Named]>,
-    /// For requests that no route matches.
-    without_route: Plan,
-}
-
-#[derive(Debug)]
-struct Named {
-    /// What routes call it.
-    name: Box<str>,
-    filter: Filter,
-    /// `disabled`: it runs only where a route enables it.
-    disabled: bool,
-}
-
-/// Which filters run for the requests of a route, in the order of the chain.
-#[derive(Clone, Debug, Default)]
-pub struct Plan(Arc<[Step]>);
-
-#[derive(Debug)]
-struct Step {
-    /// Its place in the chain.
-    filter: usize,
-    /// What the levels of the route configuration say to it, the most specific first.
-    configs: Box<[Arc<RouteConfig>]>,
-}
-
-impl Chain {
-    /// Whether the router is the only filter.
-    #[must_use]
-    #[inline]
-    pub const fn is_empty(&self) -> bool {
-        self.filters.is_empty()
-    }
-
-    /// The names of the filters that run for a route, or for none, in order.
-    pub(crate) fn names_of<'a>(
-        &'a self,
-        route: Option<&'a Route>,
-    ) -> impl Iterator<Item = &'a str> {
-        let steps = self.plan(route).0.iter();
-        steps.filter_map(|step| self.filters.get(step.filter).map(|named| &*named.name))
-    }
-
-    /// What the filters keep for a new connection, if any keeps something.
-    #[must_use]
-    pub fn for_connection(&self) -> Option<Rc<ConnectionBuckets>> {
-        // A selector may run any filter.
-        let keeps =
-            |filter: &Filter| matches!(filter, Filter::LocalRateLimit(_) | Filter::Selector(_));
-        let keeps = self.filters.iter().any(|named| keeps(&named.filter));
-        keeps.then(Rc::default)
-    }
-
-    /// The connection manager is on a shard now: what need not wait for a request begins.
-    pub fn begin_on_shard(&self, service: &LocalService, shard: &'static Shard) {
-        for named in &self.filters {
-            if let Filter::JwtAuthn(filter) = &named.filter {
-                drop(filter.local(service, shard));
-            }
-        }
-    }
-
-    /// The plan for the requests of a route, or of none.
-    fn plan<'a>(&'a self, route: Option<&'a Route>) -> &'a Plan {
-        route.map_or(&self.without_route, |route| &route.filters)
-    }
-
-    fn get(&self, at: usize) -> Option<&Named> {
-        self.filters.get(at)
-    }
-}
-
-impl Plan {
-    /// What the route says to the filter at this place in the chain, the most specific first. `guess` is
-    /// where to look first.
-    fn configs(&self, filter: usize, guess: usize) -> &[Arc<RouteConfig>] {
-        let step = self.0.get(guess).filter(|step| step.filter == filter);
-        let step = step.or_else(|| self.0.iter().find(|step| step.filter == filter));
-        step.map_or(&[], |step| &step.configs)
-    }
-}
-
 /// One line per filter: nothing else knows them all, but `compile.rs`.
 impl Filter {
     /// The state with which a request begins.
@@ -349,9 +276,11 @@ impl Filter {
             Self::GrpcWeb(_) => State::GrpcWeb(grpc_web::State::Other),
             Self::HealthCheck(_) => State::HealthCheck(health_check::State::Ordinary),
             Self::GlobalRateLimit(_) => State::GlobalRateLimit(Box::default()),
+            Self::JsonToMetadata(_) => State::JsonToMetadata(json_to_metadata::State::default()),
             Self::JwtAuthn(_) => State::JwtAuthn(Box::default()),
             Self::LocalRateLimit(_) => State::LocalRateLimit(local_ratelimit::State::NEW),
             Self::Selector(_) => State::Selector(selector::State::New),
+            Self::StatefulSession(_) => State::StatefulSession(stateful_session::State::Off),
             Self::ApiKeyAuth(_)
             | Self::BasicAuth(_)
             | Self::Buffer(_)
@@ -396,6 +325,9 @@ impl Filter {
             (Self::GlobalRateLimit(filter), State::GlobalRateLimit(state)) => {
                 filter.request_head(state, cx)
             }
+            (Self::JsonToMetadata(filter), State::JsonToMetadata(state)) => {
+                filter.request_head(state, cx)
+            }
             (Self::JwtAuthn(filter), State::JwtAuthn(state)) => filter.request_head(state, cx),
             (Self::LocalRateLimit(filter), State::LocalRateLimit(state)) => {
                 filter.request_head(state, cx)
@@ -404,6 +336,9 @@ impl Filter {
             (Self::Selector(filter), State::Selector(state)) => filter.request_head(state, cx),
             (Self::SetFilterState(filter), _) => filter.request_head(cx),
             (Self::SetMetadata(filter), _) => filter.request_head(cx),
+            (Self::StatefulSession(filter), State::StatefulSession(state)) => {
+                filter.request_head(state, cx)
+            }
             (
                 Self::Compressor(_)
                 | Self::Cors(_)
@@ -416,9 +351,11 @@ impl Filter {
                 | Self::GrpcWeb(_)
                 | Self::HealthCheck(_)
                 | Self::GlobalRateLimit(_)
+                | Self::JsonToMetadata(_)
                 | Self::JwtAuthn(_)
                 | Self::LocalRateLimit(_)
-                | Self::Selector(_),
+                | Self::Selector(_)
+                | Self::StatefulSession(_),
                 _,
             ) => Flow::Continue,
         }
@@ -452,8 +389,14 @@ impl Filter {
             (Self::GlobalRateLimit(_), State::GlobalRateLimit(state)) => {
                 GlobalRateLimit::response_head(state, cx);
             }
+            (Self::JsonToMetadata(filter), State::JsonToMetadata(state)) => {
+                return filter.response_head(state, cx);
+            }
             (Self::LocalRateLimit(_), State::LocalRateLimit(state)) => {
                 LocalRateLimit::response_head(state, cx);
+            }
+            (Self::StatefulSession(filter), State::StatefulSession(state)) => {
+                filter.response_head(state, cx);
             }
             _ => {}
         }

@@ -47,7 +47,10 @@ impl<C: ClientEnd> Exchange<'_, C> {
         };
         waited.map_err(|unmet| match unmet {
             Unmet::TooLarge => {
-                self.core.stats().downstream_rq_too_large.inc();
+                // As in Envoy, only what filters of the connection manager refuse.
+                if !self.core.waits_upstream() {
+                    self.core.stats().downstream_rq_too_large.inc();
+                }
                 Outcome::reply(LocalReply::too_large())
             }
             Unmet::Client(Failed::ClientError(error)) => {

@@ -60,6 +60,8 @@ fn last_filter(
         strict_check_headers,
         respect_expected_rq_timeout,
         suppress_grpc_request_failure_code_stats,
+        // Whoever compiles filters takes them.
+        upstream_http_filters: _,
         upstream_log,
         upstream_log_options,
     } = &**options;

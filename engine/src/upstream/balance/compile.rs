@@ -10,6 +10,7 @@ use super::table::{HashFunction, Maglev, Ring, TableKind, TableRule};
 use super::{LbPolicy, LeastRequest, SelectionMethod, SlowStart};
 use crate::shard::clock::millis;
 use crate::upstream::host_set::{Criteria, Fallback, Selector, SelectorFallback, SubsetRules};
+use crate::upstream::override_host::{MetadataPath, OverrideHost, Source};
 
 /// The fields of a cluster about load balancing.
 pub(in crate::upstream) struct Schema<'a> {
@@ -35,6 +36,8 @@ pub(in crate::upstream) struct Balancing {
     pub(in crate::upstream) table: Option<TableRule>,
     /// How hosts are divided into subsets.
     pub(in crate::upstream) subsets: Option<Arc<SubsetRules>>,
+    /// The hosts that requests name.
+    pub(in crate::upstream) override_host: Option<OverrideHost>,
 }
 
 /// The slow start of either kind of configuration.
@@ -74,6 +77,7 @@ fn check_common(common: &config::CommonLbConfig, at: &Path, problems: &mut Probl
         consistent_hashing_lb_config,
         ignore_new_hosts_until_first_hc: _,
         close_connections_on_host_set_change: _,
+        override_host_status: _,
     } = common;
     let message =
         "load_balancing_policy cannot be combined with this field: the policy has its own";
@@ -99,6 +103,7 @@ impl Balancing {
             consistent_hashing_lb_config,
             ignore_new_hosts_until_first_hc: _,
             close_connections_on_host_set_change: _,
+            override_host_status: _,
         } = common;
         self.weighs_localities = locality_weighted_lb_config.is_some();
         if let Some(schema) = zone_aware_lb_config {
@@ -253,6 +258,21 @@ fn of_type(policy: &config::Any, at: &Path, problems: &mut Problems) -> Option<B
             balancing = of_policies(endpoint_picking_policy.as_ref()?, &at, problems);
             balancing.weighs_localities = true;
         }
+        config::Any::OverrideHost(policy) => {
+            let config::OverrideHost { override_host_sources, selected_host_key, fallback_policy } =
+                &**policy;
+            let at_fallback = at.field("fallback_policy");
+            balancing = of_policies(fallback_policy.as_ref()?, &at_fallback, problems);
+            let at = at.field("override_host_sources");
+            balancing.override_host = Some(OverrideHost {
+                sources: override_host_sources
+                    .iter()
+                    .enumerate()
+                    .filter_map(|(i, schema)| override_source(schema, &at.index(i), problems))
+                    .collect(),
+                selected: selected_host_key.as_ref().map(metadata_path),
+            });
+        }
         other => {
             let name = other.type_name();
             problems.error(&at.field("@type"), format!("`{name}` is no load balancing policy"));
@@ -260,6 +280,33 @@ fn of_type(policy: &config::Any, at: &Path, problems: &mut Problems) -> Option<B
         }
     }
     Some(balancing)
+}
+
+fn override_source(
+    schema: &config::OverrideHostSource,
+    at: &Path,
+    problems: &mut Problems,
+) -> Option<Source> {
+    let config::OverrideHostSource { header, metadata } = schema;
+    match (header.as_str(), metadata) {
+        ("", Some(key)) => Some(Source::Metadata(metadata_path(key))),
+        (header, None) if !header.is_empty() => {
+            Some(Source::Header(header.to_ascii_lowercase().into_bytes().into()))
+        }
+        _ => {
+            problems.error(at, "a source of hosts is either a header or metadata");
+            None
+        }
+    }
+}
+
+fn metadata_path(schema: &config::MetadataKey) -> MetadataPath {
+    let config::MetadataKey { key, path } = schema;
+    let segments = path.iter().map(|config::MetadataKeySegment { key }| key.as_deref());
+    MetadataPath {
+        namespace: key.as_str().into(),
+        path: segments.map(|key| key.unwrap_or_default().into()).collect(),
+    }
 }
 
 impl Balancing {
@@ -290,6 +337,7 @@ impl Default for Balancing {
             weighs_localities: false,
             table: None,
             subsets: None,
+            override_host: None,
         }
     }
 }

@@ -18,6 +18,7 @@ use crate::upstream::discovery::{
 use crate::upstream::health_check::compile as health_check;
 use crate::upstream::host::{Endpoint, HealthFlags, Host, Locality};
 use crate::upstream::host_set::{DistributionRules, HostSet};
+use crate::upstream::override_host::HealthStatus;
 use crate::upstream::transport_socket::{self, TransportSocket, TransportSockets};
 
 /// The fields of a cluster about discovery.
@@ -279,6 +280,7 @@ fn endpoint(
         locality: group.locality.clone(),
         locality_weight: group.weight,
         health_flags: health_flags(*health_status),
+        health_status: self::health_status(*health_status),
         check,
         transport_socket: Arc::clone(transport_socket),
         metadata: Arc::new(common_compile::metadata(metadata.as_ref())),
@@ -313,6 +315,17 @@ fn endpoint(
     // The address is checked even if the port is missing.
     let place = Place::Host { address, port: port.unwrap_or(0), resolver_name };
     Some(AddressedEndpoint { endpoint, place, at })
+}
+
+pub(in crate::upstream) const fn health_status(status: config::HealthStatus) -> HealthStatus {
+    match status {
+        config::HealthStatus::Unknown => HealthStatus::Unknown,
+        config::HealthStatus::Healthy => HealthStatus::Healthy,
+        config::HealthStatus::Unhealthy => HealthStatus::Unhealthy,
+        config::HealthStatus::Draining => HealthStatus::Draining,
+        config::HealthStatus::Timeout => HealthStatus::Timeout,
+        config::HealthStatus::Degraded => HealthStatus::Degraded,
+    }
 }
 
 fn health_flags(status: config::HealthStatus) -> HealthFlags {

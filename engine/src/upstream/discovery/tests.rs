@@ -1,6 +1,7 @@
 use super::*;
 use crate::upstream::health_check::EndpointCheck;
 use crate::upstream::host::{HealthFlags, Locality};
+use crate::upstream::override_host::HealthStatus;
 use crate::upstream::transport_socket::TransportSocket;
 
 fn dns(semantics: Semantics, names: &[&str]) -> Dns {
@@ -12,6 +13,7 @@ fn dns(semantics: Semantics, names: &[&str]) -> Dns {
         locality_weight: 0,
         check: EndpointCheck::default(),
         health_flags: HealthFlags::EMPTY,
+        health_status: HealthStatus::default(),
         transport_socket: TransportSocket::plain(),
         metadata: Arc::default(),
     };

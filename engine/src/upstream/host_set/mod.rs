@@ -9,7 +9,8 @@ mod levels;
 mod localities;
 mod subsets;
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, OnceLock};
 
 use crate::stats::ClusterStats;
 use crate::upstream::balance::table::{Sizes, TableRule};
@@ -32,6 +33,8 @@ pub struct HostSet {
     degraded: usize,
     excluded: usize,
     table_sizes: Option<Sizes>,
+    /// The hosts by their addresses, once a request has asked for one.
+    by_address: OnceLock<HashMap<Box<str>, usize>>,
 }
 
 /// The cluster's settings for the distribution of traffic.
@@ -90,12 +93,22 @@ impl HostSet {
             divisions,
             subsets,
             hosts,
+            by_address: OnceLock::new(),
         }
     }
 
     /// All hosts, by priority.
     pub fn hosts(&self) -> &[Arc<Host>] {
         &self.hosts
+    }
+
+    /// The host at an address, by its index.
+    pub fn at_address(&self, address: &str) -> Option<usize> {
+        let all = self.by_address.get_or_init(|| {
+            let hosts = self.hosts.iter().enumerate();
+            hosts.map(|(index, host)| (host.address.to_string().into(), index)).collect()
+        });
+        all.get(address).copied()
     }
 
     /// Which hosts requests go to: those of the whole set first, then those of each subset. Empty in the

@@ -3,6 +3,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::upstream::health_check::EndpointCheck;
 use crate::upstream::host::{Endpoint, HealthFlags, Locality};
+use crate::upstream::override_host::HealthStatus;
 use crate::upstream::transport_socket::TransportSocket;
 
 /// A host on 127.0.0.`number` for tests of one shard.
@@ -15,6 +16,7 @@ pub(crate) fn host(number: u8, priority: u32, weight: u32, flags: HealthFlags) -
         locality_weight: 0,
         check: EndpointCheck::default(),
         health_flags: flags,
+        health_status: HealthStatus::default(),
         transport_socket: TransportSocket::plain(),
         metadata: Arc::default(),
     };
