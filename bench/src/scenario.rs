@@ -145,9 +145,25 @@ fn variants() -> Vec<Scenario> {
         ("get-64", "13 B, 64 connections", Shape::PLAIN),
         ("routes-1000", "1,000 routes to 1,000 clusters, the last one requested", many(1000, 1000)),
         ("routes-10000", "10,000 routes to one cluster, the last one requested", many(10_000, 1)),
+        ("routes-100000", "100,000 routes, the last one requested", ROUTES),
+        ("hosts-100000", "100,000 virtual hosts, the last one requested", HOSTS),
         ("retries", "retries configured, none needed", Shape { retries: true, ..Shape::PLAIN }),
     ] {
         all.push(Scenario { shape, batch: "variants", ..cpu(name, about, Ask::PLAIN) });
+    }
+    for (name, about, shape) in [
+        (
+            "start-routes-100000",
+            "exec to first answer with 100,000 routes, and memory then",
+            ROUTES,
+        ),
+        (
+            "start-hosts-100000",
+            "exec to first answer with 100,000 virtual hosts, and memory then",
+            HOSTS,
+        ),
+    ] {
+        all.push(Scenario { shape, ..plain(name, about, "pss_kib", Measure::Start) });
     }
     for (name, about, shards) in [
         ("shards-1", "one thread, client and origin where they are for two", 1),
@@ -283,6 +299,9 @@ fn foreign(name: &'static str, about: &'static str, tool: Tool) -> Scenario {
 fn megabytes(name: &'static str, about: &'static str, ask: Ask, connections: usize) -> Scenario {
     plain(name, about, "cpu_us_per_mb", Measure::Closed(Ask { connections, ..ask }))
 }
+
+const ROUTES: Shape = Shape { routes: 100_000, ..Shape::PLAIN };
+const HOSTS: Shape = Shape { hosts: 100_000, ..Shape::PLAIN };
 
 fn many(routes: usize, clusters: usize) -> Shape {
     Shape { routes, clusters, ..Shape::PLAIN }

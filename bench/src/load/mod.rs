@@ -25,6 +25,7 @@ use crate::load::client::Job;
 use crate::load::pace::{Pace, SECOND_NS};
 use crate::load::record::{Record, Summary};
 use crate::load::shared::Shared;
+use crate::peers::HOST;
 use crate::runtime;
 use crate::tls;
 
@@ -148,7 +149,7 @@ fn pace(options: &Options) -> Pace {
 
 fn request(options: &Options) -> Vec<u8> {
     let method = if options.body > 0 { "POST" } else { "GET" };
-    let mut text = format!("{method} {} HTTP/1.1\r\nhost: bench.test\r\n", options.path);
+    let mut text = format!("{method} {} HTTP/1.1\r\nhost: {HOST}\r\n", options.path);
     text.push_str("user-agent: corvoy-bench\r\naccept: */*\r\n");
     for index in 0..options.headers {
         text.push_str(&format!("x-bench-{index}: a value of an ordinary length\r\n"));

@@ -27,7 +27,7 @@ static_resources:
         text.push_str(TCP_FILTERS);
     } else {
         text.push_str(HTTP_FILTERS);
-        routes(&mut text, shape);
+        virtual_hosts(&mut text, shape);
     }
     if let Some(files) = files {
         transport_socket(&mut text, files, shape.downstream);
@@ -56,9 +56,6 @@ const HTTP_FILTERS: &str = "    - filters:
           route_config:
             name: bench
             virtual_hosts:
-            - name: bench
-              domains: [\"*\"]
-              routes:
 ";
 
 fn transport_socket(text: &mut String, files: &Files, downstream: Downstream) {
@@ -116,6 +113,20 @@ const HTTP2: &str = "    typed_extension_protocol_options:
         \"@type\": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions
         explicit_http_config: { http2_protocol_options: {} }
 ";
+
+fn virtual_hosts(text: &mut String, shape: Shape) {
+    for host in shape.hosts() {
+        let domain = if shape.hosts == 1 { "*" } else { &host };
+        writeln!(
+            text,
+            "            - name: {host}
+              domains: [\"{domain}\"]
+              routes:"
+        )
+        .ok();
+        routes(text, shape);
+    }
+}
 
 fn routes(text: &mut String, shape: Shape) {
     for route in 0..shape.routes {

@@ -6,7 +6,7 @@ use super::{Addresses, Downstream, Shape, Upstream};
 use crate::tls::Files;
 
 pub(super) fn config(shape: Shape, at: Addresses, map: &str, files: Option<&Files>) -> String {
-    let Shape { routes, clusters, retries, shards, downstream, upstream } = shape;
+    let Shape { routes, hosts, clusters, retries, shards, downstream, upstream } = shape;
     let alpn = downstream.alpn();
     let Addresses { origin, proxy, .. } = at;
     let (bind, scheme) = match files {
@@ -33,10 +33,12 @@ pub(super) fn config(shape: Shape, at: Addresses, map: &str, files: Option<&File
     } else {
         "retries 0"
     };
-    let choice = if routes == 1 {
-        "default_backend c0".to_owned()
-    } else {
+    let choice = if hosts > 1 {
+        format!("use_backend %[req.hdr(host),lower,map_str({map})]")
+    } else if routes > 1 {
         format!("use_backend %[path,map_beg({map})]")
+    } else {
+        "default_backend c0".to_owned()
     };
     let mut text = format!(
         "global
@@ -62,10 +64,14 @@ frontend bench
     text
 }
 
-/// Which prefix is routed to which backend.
+/// Which host or prefix is routed to which backend.
 pub(super) fn map(shape: Shape) -> String {
     let mut text = String::new();
-    if shape.routes > 1 {
+    if shape.hosts > 1 {
+        for host in shape.hosts() {
+            writeln!(text, "{host} c0").ok();
+        }
+    } else if shape.routes > 1 {
         for route in 0..shape.routes {
             writeln!(text, "/r{route}/ c{}", route % shape.clusters).ok();
         }

@@ -39,6 +39,8 @@ pub(crate) enum Peer {
 pub(crate) struct Shape {
     /// Prefix routes `/r0/`, `/r1/`, …; with one route everything matches.
     pub(crate) routes: usize,
+    /// Virtual hosts; the last one is the host that the clients name.
+    pub(crate) hosts: usize,
     /// Clusters that the routes are distributed over.
     pub(crate) clusters: usize,
     pub(crate) retries: bool,
@@ -178,9 +180,13 @@ impl Peer {
     }
 }
 
+/// The host that the clients name.
+pub(crate) const HOST: &str = "bench.test";
+
 impl Shape {
     pub(crate) const PLAIN: Self = Self {
         routes: 1,
+        hosts: 1,
         clusters: 1,
         retries: false,
         shards: 1,
@@ -193,8 +199,14 @@ impl Shape {
         if self.routes == 1 { page.to_owned() } else { format!("/r{}{page}", self.routes - 1) }
     }
 
+    /// The names of the virtual hosts; with one everything matches.
+    fn hosts(self) -> impl Iterator<Item = String> {
+        let last = self.hosts - 1;
+        (0..last).map(|host| format!("h{host}.test")).chain([HOST.to_owned()])
+    }
+
     pub(crate) fn name(self) -> String {
-        let Self { routes, clusters, retries, shards, downstream, upstream } = self;
+        let Self { routes, hosts, clusters, retries, shards, downstream, upstream } = self;
         let retries = if retries { "-retries" } else { "" };
         let downstream = match downstream {
             Downstream::Http => "",
@@ -208,7 +220,8 @@ impl Shape {
             Upstream::Http => "",
             Upstream::H2c => "-to-h2c",
         };
-        let size = format!("{routes}-routes-{clusters}-clusters{retries}-{shards}-shards");
+        let size =
+            format!("{hosts}-hosts-{routes}-routes-{clusters}-clusters{retries}-{shards}-shards");
         size + downstream + upstream
     }
 }
@@ -351,6 +364,7 @@ mod tests {
     #[test]
     fn every_route_of_every_peer_has_its_cluster() {
         let shape = Shape { routes: 30, clusters: 10, retries: true, ..Shape::PLAIN };
+        let hosts = Shape { hosts: 20, ..Shape::PLAIN };
         let at = Addresses::on_loopback(1);
         assert_eq!(nginx::config(shape, at, None).matches("location /r").count(), 30);
         assert_eq!(nginx::config(shape, at, None).matches("upstream c").count(), 10);
@@ -358,5 +372,8 @@ mod tests {
         assert_eq!(haproxy::config(shape, at, "x", None).matches("backend c").count(), 10);
         assert_eq!(envoy::config(shape, at, None).matches("prefix: \"/r").count(), 30);
         assert_eq!(envoy::config(shape, at, None).matches("type: STATIC").count(), 10);
+        assert_eq!(nginx::config(hosts, at, None).matches("server_name ").count(), 20);
+        assert_eq!(haproxy::map(hosts).lines().count(), 20);
+        assert_eq!(envoy::config(hosts, at, None).matches("domains: [").count(), 20);
     }
 }

@@ -8,7 +8,7 @@ use crate::tls::Files;
 
 /// Answers and bodies are streamed through memory; nothing is written to disk.
 pub(super) fn config(shape: Shape, at: Addresses, files: Option<&Files>) -> String {
-    let Shape { routes, clusters, retries, shards, downstream, upstream } = shape;
+    let Shape { routes, hosts, clusters, retries, shards, downstream, upstream } = shape;
     let Addresses { origin, proxy, .. } = at;
     let reuse_port = if shards > 1 { " reuseport" } else { "" };
     let main = main(shards, downstream);
@@ -33,8 +33,13 @@ pub(super) fn config(shape: Shape, at: Addresses, files: Option<&Files>) -> Stri
         Upstream::Http => locations(routes, clusters),
         Upstream::H2c => "        location / { grpc_pass grpc://c0; }\n".to_owned(),
     };
+    let listen = format!("{proxy} backlog=4096{reuse_port}{ssl}{http2}");
+    let servers = servers(shape, &listen, &format!("{certificate}{locations}"));
+    // As nginx asks for with so many names.
+    let hash = if hosts > 1 { "server_names_hash_max_size 262144;" } else { "" };
     format!(
         "{main}http {{
+    {hash}
     access_log off;
     server_tokens off;
     tcp_nodelay on;
@@ -60,12 +65,22 @@ pub(super) fn config(shape: Shape, at: Addresses, files: Option<&Files>) -> Stri
     proxy_busy_buffers_size 64k;
     proxy_max_temp_file_size 0;
     {next}
-{upstreams}    server {{
-        listen {proxy} backlog=4096{reuse_port}{ssl}{http2};
-{certificate}{locations}    }}
-}}
+{upstreams}{servers}}}
 "
     )
+}
+
+/// One for each virtual host; what belongs to the socket is said once.
+fn servers(shape: Shape, listen: &str, content: &str) -> String {
+    let mut text = String::new();
+    let address = listen.split(' ').next().unwrap_or_default();
+    for (index, host) in shape.hosts().enumerate() {
+        let listen = if index == 0 { listen } else { address };
+        let name =
+            if shape.hosts == 1 { String::new() } else { format!("        server_name {host};\n") };
+        writeln!(text, "    server {{\n        listen {listen};\n{name}{content}    }}").ok();
+    }
+    text
 }
 
 fn main(shards: usize, downstream: Downstream) -> String {

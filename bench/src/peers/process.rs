@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use rustix::process::{Pid, Signal, kill_process};
 
+use super::HOST;
 use crate::http::Answer;
 use crate::load::held;
 use crate::measure::proc;
@@ -86,7 +87,7 @@ impl Running {
         path: &str,
         patience: Duration,
     ) -> anyhow::Result<Duration> {
-        let request = format!("GET {path} HTTP/1.1\r\nhost: bench.test\r\n\r\n");
+        let request = format!("GET {path} HTTP/1.1\r\nhost: {HOST}\r\n\r\n");
         loop {
             if ask(address, tls, request.as_bytes()).is_some_and(|status| status == 200) {
                 self.address = Some(address);
