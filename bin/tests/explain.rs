@@ -204,3 +204,77 @@ fn what_a_running_proxy_cannot_explain_is_refused() {
         assert!(refused.text().contains(why), "{}", refused.text());
     }
 }
+
+/// Routes of every kind over a small alphabet, so that many match the same requests.
+fn random_routes(random: &mut fastrand::Rng) -> String {
+    let path = |random: &mut fastrand::Rng| {
+        let parts = random.usize(1..=3);
+        (0..parts).map(|_| ["/a", "/b", "/ab", "/"][random.usize(..4)]).collect::<String>()
+    };
+    let mut routes = String::new();
+    for number in 0..30 {
+        let path = path(random);
+        let specifier = match random.usize(..5) {
+            0 => format!("path: \"{path}\""),
+            1 => format!("prefix: \"{path}\", case_sensitive: false"),
+            2 => format!("path_separated_prefix: \"/a{}\"", path.trim_end_matches('/')),
+            3 => format!("safe_regex: {{ regex: \"{path}.?\" }}"),
+            _ => format!("prefix: \"{path}\""),
+        };
+        let condition = match random.usize(..4) {
+            0 => ", headers: [{ name: x-a, present_match: true }]",
+            1 => ", headers: [{ name: x-a, string_match: { prefix: \"1\" }, invert_match: true }]",
+            2 => ", query_parameters: [{ name: q, string_match: { exact: \"1\" } }]",
+            _ => "",
+        };
+        routes.push_str(&format!(
+            "\n              - {{ match: {{ {specifier}{condition} }}, direct_response: {{ status: 200, body: {{ inline_string: \"{number}\" }} }} }}"
+        ));
+    }
+    routes
+}
+
+#[test]
+fn the_route_that_is_explained_is_the_one_that_a_request_gets() {
+    let mut random = fastrand::Rng::with_seed(13);
+    let origin = Origin::that_answers();
+    for _ in 0..4 {
+        let yaml = Config::to(&origin).yaml();
+        let routes = format!(
+            "routes:{}\n              - match: {{ prefix: \"/\" }}",
+            random_routes(&mut random)
+        );
+        let proxy = Proxy::with(Config::verbatim(
+            yaml.replace("routes:\n              - match: { prefix: \"/\" }", &routes),
+        ));
+        let mut client = proxy.connect();
+        for _ in 0..100 {
+            let parts = random.usize(1..=4);
+            let path: String =
+                (0..parts).map(|_| ["/a", "/b", "/A", "b", "?q=1"][random.usize(..5)]).collect();
+            let path = format!("/{}", path.trim_start_matches('/'));
+            let header = ["", "x-a: 1\r\n", "x-a: 2\r\n"][random.usize(..3)];
+            client.send(format!("GET {path} HTTP/1.1\r\nhost: example\r\n{header}\r\n"));
+            let body = client.response().text();
+            if is_oracle() {
+                continue;
+            }
+            let url = path.replace('?', "%3F").replace('=', "%3D");
+            let headers = if header.is_empty() {
+                String::new()
+            } else {
+                format!("&header={}", header.trim().replace(' ', "%20"))
+            };
+            let said =
+                proxy.admin(&asked(&format!("GET http://example{url}{headers}&format=json")));
+            let said: Value = serde_json::from_str(&said.text()).unwrap();
+            let at = said["route"]["at"].as_str().unwrap().to_owned();
+            // Behind the random routes there is one that forwards.
+            let number = if body == "ok" { "30" } else { &body };
+            assert!(
+                at.ends_with(&format!("routes[{number}]")),
+                "{path} {header}: {at}, but got {body}"
+            );
+        }
+    }
+}

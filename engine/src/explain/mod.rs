@@ -360,8 +360,9 @@ fn outcome(
     if matches!(plan.host_rewrite, HostRewrite::Auto) {
         explanation.notes.push("the host becomes the name of the chosen endpoint".to_owned());
     }
-    if let Some(mirrors) = &plan.mirrors {
-        explanation.notes.push(format!("mirror policies that apply: {}", mirrors.len()));
+    let mirrors = dry.service.cluster_mirrors.of(&cluster.name, plan);
+    for mirror in mirrors.unwrap_or_default() {
+        explanation.notes.push(format!("it is mirrored to {mirror}"));
     }
     if plan.internal_redirect.is_some() {
         explanation.notes.push("redirects of the host are followed here".to_owned());

@@ -10,6 +10,7 @@
 pub(crate) mod compile;
 
 use std::collections::HashMap;
+use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -32,6 +33,20 @@ pub struct Policy {
     host: MirrorHost,
     mutations: RequestMutations,
     target: Arc<Target>,
+}
+
+impl fmt::Display for Policy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.cluster {
+            MirrorCluster::Named(name) => f.write_str(name)?,
+            MirrorCluster::Header(name) => write!(f, "the cluster that {name} names")?,
+        }
+        let Fraction { numerator, denominator } = self.fraction;
+        if numerator < denominator {
+            write!(f, " ({numerator} of {denominator} requests)")?;
+        }
+        Ok(())
+    }
 }
 
 /// Where mirrored requests go. There is no mirror if no cluster has that name.
@@ -69,6 +84,13 @@ impl ClusterPolicies {
     }
 }
 
+impl ClusterPolicies {
+    /// Those that apply to a request to the cluster of this name, instead of those of its route.
+    pub(crate) fn of<'a>(&'a self, cluster: &str, plan: &'a Forward) -> Option<&'a [Policy]> {
+        self.0.get(cluster).or(plan.mirrors.as_ref()).map(|policies| &**policies)
+    }
+}
+
 /// The policies that apply to a request to this cluster.
 #[inline]
 pub(super) fn policies<'a>(
@@ -82,8 +104,7 @@ pub(super) fn policies<'a>(
     if core.heads.request.method == Method::Connect {
         return None;
     }
-    let of_cluster = service.cluster_mirrors.0.get(&*cluster.cluster().name);
-    of_cluster.map(|policies| &**policies).or(plan.mirrors.as_deref())
+    service.cluster_mirrors.of(&cluster.cluster().name, plan)
 }
 
 /// The mirrors of a request whose body is still on its way.
