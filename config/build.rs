@@ -10,7 +10,9 @@ use std::path::{Path, PathBuf};
 use std::{env, error, fs, io};
 
 use protox::Compiler;
-use protox::file::{ChainFileResolver, GoogleFileResolver, IncludeFileResolver};
+use protox::file::{
+    ChainFileResolver, File, FileResolver, GoogleFileResolver, IncludeFileResolver,
+};
 
 type Result<T> = std::result::Result<T, Box<dyn error::Error>>;
 
@@ -49,11 +51,30 @@ fn main() -> Result<()> {
 
 fn resolver(includes: &[PathBuf]) -> ChainFileResolver {
     let mut resolver = ChainFileResolver::new();
+    resolver.add(Ambiguous(includes.to_vec()));
     for include in includes {
         resolver.add(IncludeFileResolver::new(include.clone()));
     }
     resolver.add(GoogleFileResolver::new());
     resolver
+}
+
+/// Reads the files of `dynamic_forward_proxy`, which call a package `common`. So are packages nearer to them that
+/// they do not import, and that protoc does not see.
+struct Ambiguous(Vec<PathBuf>);
+
+impl FileResolver for Ambiguous {
+    fn open_file(&self, name: &str) -> std::result::Result<File, protox::Error> {
+        const RELATIVE: &str = " common.dynamic_forward_proxy.v3.";
+        const FULL: &str = " .envoy.extensions.common.dynamic_forward_proxy.v3.";
+        let missing = || protox::Error::file_not_found(name);
+        if !name.contains("/dynamic_forward_proxy/") {
+            return Err(missing());
+        }
+        let read = |folder: &PathBuf| fs::read_to_string(folder.join(name)).ok();
+        let text = self.0.iter().find_map(read).ok_or_else(missing)?;
+        File::from_source(name, &text.replace(RELATIVE, FULL))
+    }
 }
 
 /// The encoded files of an encoded `FileDescriptorSet`, each with its tag and length: the set has no

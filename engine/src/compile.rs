@@ -41,6 +41,7 @@ use crate::stats_sink::{self, Sink, StatsFlush};
 use crate::tcp::compile::SharedBuckets;
 use crate::transport::tls::context::compile::Secrets;
 use crate::upstream::compile::Surroundings;
+use crate::upstream::dns_cache::compile::DnsCaches;
 use crate::upstream::numbers::{Number, Numbers, Uses};
 
 /// A configuration that can be run.
@@ -77,6 +78,8 @@ pub struct Compiler {
     /// Secrets, and the TLS that uses those from files; none before the first configuration.
     secrets: OnceCell<Rc<Secrets>>,
     buckets: SharedBuckets,
+    /// The DNS caches of `dynamic_forward_proxy`.
+    dns_caches: DnsCaches,
     /// The clusters that sinks of stats use, which stay what they are when the process starts.
     of_sinks: OnceCell<Uses>,
     in_force: RefCell<InForce>,
@@ -179,6 +182,11 @@ impl Compiler {
         &self.numbers
     }
 
+    /// The DNS caches that are in use.
+    pub(crate) const fn dns_caches(&self) -> &DnsCaches {
+        &self.dns_caches
+    }
+
     /// The files of access logs.
     #[must_use]
     pub const fn files(&self) -> &Files {
@@ -274,7 +282,10 @@ impl Compiler {
             .get_or_init(|| Rc::new(Secrets::new(secrets, registry.shards(), has_identity)));
         let locality = node.locality();
         let manager = cluster_manager.as_ref();
-        let proxy = Surroundings { locality: &locality, manager, numbers: &self.numbers };
+        let dns_caches = &self.dns_caches;
+        dns_caches.begin_round();
+        let proxy =
+            Surroundings { locality: &locality, manager, numbers: &self.numbers, dns_caches };
         let clusters = round.clusters(schemas, &proxy, secrets, problems, &mut next);
         let runtime =
             compile_runtime(layered_runtime.as_ref(), &root.field("layered_runtime"), problems);
@@ -318,6 +329,7 @@ impl Compiler {
             runtime: &reader,
             cluster: &find_cluster,
             local_cluster: &node.cluster,
+            dns_caches,
         };
         let cluster_filters =
             filters::upstream_compile::of_clusters(all_clusters(), &around, problems);
@@ -335,6 +347,7 @@ impl Compiler {
             node: &node,
             runtime: &reader,
             buckets: &self.buckets,
+            dns_caches,
             access_logs: access_log::compile::Context { files, registry, runtime: &reader },
             tls: secrets,
             overload_limit,

@@ -51,10 +51,25 @@ pub enum TlsObject {
 /// The factories of objects that are text.
 const STRINGS: [&str; 2] = ["envoy.hashable_string", "envoy.string"];
 
+/// The address that a request to a cluster of type `ORIGINAL_DST` goes to.
+pub const ORIGINAL_DST_ADDRESS: &str = "envoy.network.transport_socket.original_dst_address";
+
+/// The host of a request to a cluster of type `dynamic_forward_proxy`.
+pub const DYNAMIC_HOST: &str = "envoy.upstream.dynamic_host";
+
+/// Its port.
+pub const DYNAMIC_PORT: &str = "envoy.upstream.dynamic_port";
+
+/// The address of that host, as the filter `dynamic_forward_proxy` has found it.
+pub const UPSTREAM_ADDRESS: &str = "envoy.stream.upstream_address";
+
+/// The objects by which clusters choose the host of a request.
+const HOSTS: [&str; 3] = [ORIGINAL_DST_ADDRESS, DYNAMIC_HOST, DYNAMIC_PORT];
+
 /// Whether it is the key of an object that Envoy defines and that can be set.
 #[must_use]
 pub fn is_settable(key: &str) -> bool {
-    STRINGS.contains(&key) || TlsObject::of(key).is_some()
+    STRINGS.contains(&key) || HOSTS.contains(&key) || TlsObject::of(key).is_some()
 }
 
 /// What `composite` has executed, as JSON.
@@ -88,6 +103,7 @@ impl Kind {
     pub fn made_by(factory: &str) -> Option<Self> {
         match factory {
             "envoy.string" => Some(Self::Text),
+            _ if HOSTS.contains(&factory) => Some(Self::Text),
             "envoy.hashable_string" => Some(Self::HashableText),
             _ => TlsObject::of(factory).map(Self::Tls),
         }

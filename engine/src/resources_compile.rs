@@ -241,7 +241,11 @@ pub(crate) fn management_servers(
     let of_secrets = secrets.sources().into_iter().map(|secret| secret.origin);
     let of_hosts = clusters.iter().filter_map(|cluster| match &cluster.discovery {
         Discovery::Eds(eds) => Some(eds.source.clone()),
-        Discovery::Static(_) | Discovery::Dns(_) => None,
+        Discovery::Static(_)
+        | Discovery::Dns(_)
+        | Discovery::OriginalDst(_)
+        | Discovery::DynamicForwardProxy(_)
+        | Discovery::Aggregate(_) => None,
     });
     let chains = listeners.iter().flat_map(|listener| listener.filter_chains.all());
     let of_routes = chains.filter_map(|chain| match &chain.speaks {

@@ -56,6 +56,7 @@ impl Compiler {
                 are_mirrored: &are_mirrored,
             },
             local_cluster: &in_force.node.cluster,
+            dns_caches: self.dns_caches(),
         };
         let needs = route::compile::Needs {
             filters: &service.filters,

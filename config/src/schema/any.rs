@@ -37,6 +37,7 @@ macro_rules! any {
 }
 
 any! {
+    AggregateCluster = "envoy.extensions.clusters.aggregate.v3.ClusterConfig",
     AllowListedRoutesConfig =
         "envoy.extensions.internal_redirect.allow_listed_routes.v3.AllowListedRoutesConfig",
     ApiKeyAuth = "envoy.extensions.filters.http.api_key_auth.v3.ApiKeyAuth",
@@ -54,6 +55,8 @@ any! {
     CelMatcher = "xds.type.matcher.v3.CelMatcher",
     Cluster = "envoy.config.cluster.v3.Cluster",
     ClusterLoadAssignment = "envoy.config.endpoint.v3.ClusterLoadAssignment",
+    ClusterProvided =
+        "envoy.extensions.load_balancing_policies.cluster_provided.v3.ClusterProvided",
     Composite = "envoy.extensions.filters.http.composite.v3.Composite",
     CompositePerRoute = "envoy.extensions.filters.http.composite.v3.CompositePerRoute",
     Compressor = "envoy.extensions.filters.http.compressor.v3.Compressor",
@@ -79,6 +82,10 @@ any! {
     DownstreamConnectionsConfig =
         "envoy.extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig",
     DownstreamTlsContext = "envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext",
+    DynamicForwardProxy = "envoy.extensions.filters.http.dynamic_forward_proxy.v3.FilterConfig",
+    DynamicForwardProxyCluster = "envoy.extensions.clusters.dynamic_forward_proxy.v3.ClusterConfig",
+    DynamicForwardProxyPerRoute =
+        "envoy.extensions.filters.http.dynamic_forward_proxy.v3.PerRouteConfig",
     DynamicMetadataInput =
         "envoy.extensions.matching.common_inputs.network.v3.DynamicMetadataInput",
     EarlyHeaderMutation =
@@ -147,12 +154,18 @@ any! {
     NetworkLocalRateLimit = "envoy.extensions.filters.network.local_ratelimit.v3.LocalRateLimit",
     NetworkRbac = "envoy.extensions.filters.network.rbac.v3.RBAC",
     NetworkSetFilterState = "envoy.extensions.filters.network.set_filter_state.v3.Config",
+    OmitCanaryHostsPredicate =
+        "envoy.extensions.retry.host.omit_canary_hosts.v3.OmitCanaryHostsPredicate",
+    OmitHostMetadata = "envoy.extensions.retry.host.omit_host_metadata.v3.OmitHostMetadataConfig",
     OriginalDst = "envoy.extensions.filters.listener.original_dst.v3.OriginalDst",
+    OriginalDstCluster = "envoy.extensions.clusters.original_dst.v3.OriginalDstCluster",
     OverrideHost = "envoy.extensions.load_balancing_policies.override_host.v3.OverrideHost",
     PerHostConfig = "envoy.config.core.v3.PerHostConfig",
     PreserveCaseFormatterConfig =
         "envoy.extensions.http.header_formatters.preserve_case.v3.PreserveCaseFormatterConfig",
     PreviousHostsPredicate = "envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate",
+    PreviousPrioritiesConfig =
+        "envoy.extensions.retry.priority.previous_priorities.v3.PreviousPrioritiesConfig",
     PreviousRoutesConfig =
         "envoy.extensions.internal_redirect.previous_routes.v3.PreviousRoutesConfig",
     ProxyProtocol = "envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol",

@@ -4,9 +4,9 @@ use super::{
     Address, Any, BTreeMap, BindConfig, ClusterProtocolSelection, CommonLbConfig, ConfigSource,
     Duration, EndpointHealthCheckConfig, HealthCheck, HealthStatus, Http1ProtocolOptions,
     Http2ProtocolOptions, HttpProtocolOptions, LbPolicy, LbSubsetConfig, LeastRequestLbConfig,
-    LoadBalancingPolicy, Locality, MaglevLbConfig, Metadata, Percent, RingHashLbConfig,
-    RoundRobinLbConfig, RoutingPriority, TcpKeepalive, TransportSocket,
-    UpstreamHttpProtocolOptions, schema, schema_enum,
+    LoadBalancingPolicy, Locality, MaglevLbConfig, Metadata, MetadataKey, Percent,
+    RingHashLbConfig, RoundRobinLbConfig, RoutingPriority, SocketAddress, TcpKeepalive,
+    TransportSocket, UpstreamHttpProtocolOptions, schema, schema_enum,
 };
 
 schema! {
@@ -43,6 +43,8 @@ schema! {
         least_request_lb_config: Option<LeastRequestLbConfig>,
         ring_hash_lb_config: Option<RingHashLbConfig>,
         maglev_lb_config: Option<MaglevLbConfig>,
+        original_dst_lb_config: Option<OriginalDstLbConfig>,
+        cleanup_interval: Option<Duration>,
         lb_subset_config: Option<LbSubsetConfig>,
         load_balancing_policy: Option<LoadBalancingPolicy>,
         health_checks: Vec<HealthCheck>,
@@ -52,8 +54,13 @@ schema! {
         transport_socket: Option<TransportSocket>,
         transport_socket_matches: Vec<TransportSocketMatch>,
         metadata: Option<Metadata>,
-    } harmless {
-        cleanup_interval: "only ORIGINAL_DST clusters read it, and they are refused",
+    }
+
+    struct OriginalDstLbConfig = "envoy.config.cluster.v3.Cluster.OriginalDstLbConfig" {
+        use_http_header: bool,
+        http_header_name: String,
+        upstream_port_override: Option<u32>,
+        metadata_key: Option<MetadataKey>,
     }
 
     struct EdsClusterConfig = "envoy.config.cluster.v3.Cluster.EdsClusterConfig" {
@@ -177,6 +184,42 @@ schema! {
         dns_lookup_family: DnsClusterLookupFamily,
         all_addresses_in_single_endpoint: bool,
         dns_min_refresh_rate: Option<Duration>,
+    }
+
+    struct OriginalDstCluster = "envoy.extensions.clusters.original_dst.v3.OriginalDstCluster" {
+        use_http_header: bool,
+        http_header_name: String,
+        upstream_port_override: Option<u32>,
+        metadata_key: Option<MetadataKey>,
+    }
+
+    struct AggregateCluster = "envoy.extensions.clusters.aggregate.v3.ClusterConfig" {
+        clusters: Vec<String>,
+    }
+
+    struct DynamicForwardProxyCluster =
+        "envoy.extensions.clusters.dynamic_forward_proxy.v3.ClusterConfig" {
+        dns_cache_config: Option<DnsCacheConfig>,
+        allow_insecure_cluster_options: bool,
+    }
+
+    struct DnsCacheConfig = "envoy.extensions.common.dynamic_forward_proxy.v3.DnsCacheConfig" {
+        name: String,
+        dns_lookup_family: DnsLookupFamily,
+        dns_refresh_rate: Option<Duration>,
+        dns_min_refresh_rate: Option<Duration>,
+        host_ttl: Option<Duration>,
+        max_hosts: Option<u32>,
+        disable_dns_refresh_on_failure: bool,
+        dns_failure_refresh_rate: Option<RefreshRate>,
+        dns_cache_circuit_breaker: Option<DnsCacheCircuitBreakers>,
+        preresolve_hostnames: Vec<SocketAddress>,
+        dns_query_timeout: Option<Duration>,
+    }
+
+    struct DnsCacheCircuitBreakers =
+        "envoy.extensions.common.dynamic_forward_proxy.v3.DnsCacheCircuitBreakers" {
+        max_pending_requests: Option<u32>,
     }
 
     struct DnsClusterRefreshRate = "envoy.extensions.clusters.dns.v3.DnsCluster.RefreshRate" {

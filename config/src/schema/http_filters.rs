@@ -1,8 +1,8 @@
 //! HTTP filters: `envoy/extensions/filters/http`, without the router.
 
 use super::{
-    BTreeMap, Duration, FilterStateValue, HeaderMatcher, HeaderValueOption, Percent,
-    RegexMatchAndSubstitute, RuntimeFractionalPercent, StringMatcher, schema, schema_enum,
+    BTreeMap, DnsCacheConfig, Duration, FilterStateValue, HeaderMatcher, HeaderValueOption,
+    Percent, RegexMatchAndSubstitute, RuntimeFractionalPercent, StringMatcher, schema, schema_enum,
 };
 
 schema! {
@@ -15,6 +15,19 @@ schema! {
     struct BufferPerRoute = "envoy.extensions.filters.http.buffer.v3.BufferPerRoute" {
         disabled: Option<bool>,
         buffer: Option<Buffer>,
+    }
+
+    struct DynamicForwardProxy =
+        "envoy.extensions.filters.http.dynamic_forward_proxy.v3.FilterConfig" {
+        dns_cache_config: Option<DnsCacheConfig>,
+        save_upstream_address: bool,
+        allow_dynamic_host_from_filter_state: bool,
+    }
+
+    struct DynamicForwardProxyPerRoute =
+        "envoy.extensions.filters.http.dynamic_forward_proxy.v3.PerRouteConfig" {
+        host_rewrite_literal: Option<String>,
+        host_rewrite_header: Option<String>,
     }
 
     struct Cors = "envoy.extensions.filters.http.cors.v3.Cors" {}

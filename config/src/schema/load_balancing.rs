@@ -121,6 +121,9 @@ schema! {
         endpoint_picking_policy: Option<LoadBalancingPolicy>,
     }
 
+    struct ClusterProvided =
+        "envoy.extensions.load_balancing_policies.cluster_provided.v3.ClusterProvided" {}
+
     struct PolicySlowStartConfig =
         "envoy.extensions.load_balancing_policies.common.v3.SlowStartConfig" {
         slow_start_window: Option<Duration>,

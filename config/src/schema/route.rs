@@ -294,6 +294,7 @@ schema! {
         num_retries: Option<u32>,
         per_try_timeout: Option<Duration>,
         per_try_idle_timeout: Option<Duration>,
+        retry_priority: Option<RetryPriority>,
         retry_host_predicate: Vec<RetryHostPredicate>,
         host_selection_retry_max_attempts: i64,
         retriable_status_codes: Vec<u32>,
@@ -323,8 +324,26 @@ schema! {
         typed_config: Option<Any>,
     }
 
+    struct RetryPriority = "envoy.config.route.v3.RetryPolicy.RetryPriority" {
+        name: String,
+        typed_config: Option<Any>,
+    }
+
+    struct PreviousPrioritiesConfig =
+        "envoy.extensions.retry.priority.previous_priorities.v3.PreviousPrioritiesConfig" {
+        update_frequency: i32,
+    }
+
     struct PreviousHostsPredicate =
         "envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate" {}
+
+    struct OmitCanaryHostsPredicate =
+        "envoy.extensions.retry.host.omit_canary_hosts.v3.OmitCanaryHostsPredicate" {}
+
+    struct OmitHostMetadata =
+        "envoy.extensions.retry.host.omit_host_metadata.v3.OmitHostMetadataConfig" {
+        metadata_match: Option<Metadata>,
+    }
 
     struct RedirectAction = "envoy.config.route.v3.RedirectAction" {
         https_redirect: Option<bool>,

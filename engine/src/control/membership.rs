@@ -15,8 +15,10 @@ use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 
 use super::dns::{self, Resolver};
+use super::dns_cache::DnsCaches;
 use super::eds::Endpoints;
 use super::health;
+use super::original_dst;
 use super::outliers::{self, Outliers};
 use super::resources;
 use crate::shard::clock::{Millis, millis};
@@ -32,6 +34,7 @@ type Publish = dyn Fn(&Arc<Cluster>, Arc<HostSet>);
 pub(super) struct Membership {
     clusters: RefCell<Vec<Rc<Members>>>,
     resolver: Rc<Resolver>,
+    dns_caches: DnsCaches,
     eds: Endpoints,
     shards: usize,
     epoch: Instant,
@@ -78,14 +81,15 @@ pub(super) struct NotifyOnDrop(Option<oneshot::Sender<()>>);
 impl Membership {
     /// Of no cluster yet. Times are counted from `epoch`.
     pub(super) fn new(
-        resolver: Resolver,
+        resolver: Rc<Resolver>,
+        dns_caches: DnsCaches,
         eds: Endpoints,
         shards: usize,
         epoch: Instant,
         publish: impl Fn(&Arc<Cluster>, Arc<HostSet>) + 'static,
     ) -> Self {
-        let (resolver, publish) = (Rc::new(resolver), Rc::new(publish));
-        Self { clusters: RefCell::default(), resolver, eds, shards, epoch, publish }
+        let (clusters, publish) = (RefCell::default(), Rc::new(publish));
+        Self { clusters, resolver, dns_caches, eds, shards, epoch, publish }
     }
 
     /// Gives these clusters their hosts, and goes on as DNS and health checks say; those that are followed
@@ -114,7 +118,11 @@ impl Membership {
                     let warming = Warming::new(cluster, &initialized_all);
                     self.eds.follow(&members, eds, warming, self.shards);
                 }
-                Discovery::Static(_) | Discovery::Dns(_) => {
+                Discovery::OriginalDst(_) => original_dst::follow(&members),
+                Discovery::DynamicForwardProxy(proxy) => {
+                    self.dns_caches.follow(&members, &proxy.cache);
+                }
+                Discovery::Static(_) | Discovery::Dns(_) | Discovery::Aggregate(_) => {
                     dns::follow(&members, self.shards, &self.resolver, &initialized_all);
                 }
             }
@@ -244,7 +252,10 @@ impl Members {
     fn keeps(&self, member: &Member) -> bool {
         let is_strict = match &self.cluster.discovery {
             Discovery::Dns(dns) => dns.semantics == Semantics::Strict,
-            Discovery::Static(_) => false,
+            Discovery::Static(_)
+            | Discovery::OriginalDst(_)
+            | Discovery::DynamicForwardProxy(_)
+            | Discovery::Aggregate(_) => false,
             Discovery::Eds(_) => true,
         };
         is_strict

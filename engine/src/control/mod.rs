@@ -10,6 +10,7 @@ pub mod admin;
 mod changes;
 mod descriptors;
 mod dns;
+mod dns_cache;
 mod drain;
 mod eds;
 mod event_json;
@@ -19,6 +20,7 @@ mod logs;
 mod membership;
 mod moves;
 mod notify;
+mod original_dst;
 mod outages;
 mod outlier_log;
 mod outliers;
@@ -50,6 +52,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use self::admin::{Admin, ConfigDump, Identity, Server as _, ServerState};
+use self::dns_cache::DnsCaches;
 use self::drain::Drain;
 use self::eds::Endpoints;
 use self::logs::Logs;
@@ -76,6 +79,7 @@ use crate::stats::{ProcessStats, Registry};
 use crate::stats_sink::StatsFlush;
 use crate::upstream::Cluster;
 use crate::upstream::clusters::Clusters;
+use crate::upstream::dns_cache::{DnsCache, LocalCaches, Resolved};
 use crate::upstream::host_set::HostSet;
 
 pub use self::reload::{Configuration, Fresh};
@@ -449,9 +453,16 @@ fn membership(
     shards: &Arc<Shards>,
     endpoints: Endpoints,
 ) -> Result<Membership, StartError> {
-    let resolver = dns::Resolver::system().map_err(io::Error::other)?;
-    let epoch = running.identity.started;
-    let count = shards.count();
+    let resolver = Rc::new(dns::Resolver::system().map_err(io::Error::other)?);
+    let (epoch, count) = (running.identity.started, shards.count());
+    let of_caches = Arc::clone(shards);
+    let tell = move |cache: &Arc<DnsCache>, name: &str, resolved: Option<&Arc<Resolved>>| {
+        let (cache, name, resolved) = (Arc::clone(cache), name.to_owned(), resolved.cloned());
+        of_caches.send_to_all(move |shard| {
+            LocalCaches::of(shard).get(&cache, shard.id).update(&name, resolved.clone());
+        });
+    };
+    let dns_caches = DnsCaches::new(Rc::clone(&resolver), count, epoch, tell);
     let (running, shards) = (Arc::clone(running), Arc::clone(shards));
     let publish = move |cluster: &Arc<Cluster>, hosts: Arc<HostSet>| {
         running.change(|changing| changing.hosts.insert(key(cluster), Arc::clone(&hosts)));
@@ -460,5 +471,5 @@ fn membership(
             Clusters::of(shard).set_hosts(&cluster, Arc::clone(&hosts));
         });
     };
-    Ok(Membership::new(resolver, endpoints, count, epoch, publish))
+    Ok(Membership::new(resolver, dns_caches, endpoints, count, epoch, publish))
 }

@@ -278,7 +278,7 @@ fn host_view(host: &Host, failing: Option<FailingHost>) -> HostView {
         region: endpoint.locality.region.clone(),
         zone: endpoint.locality.zone.clone(),
         sub_zone: endpoint.locality.sub_zone.clone(),
-        canary: false,
+        canary: host.canary,
         priority: endpoint.priority,
         success_rates: host.monitor().map_or([-1.0; 2], |monitor| monitor.success_rates()),
     }

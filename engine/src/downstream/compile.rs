@@ -30,6 +30,7 @@ use crate::shard::drain::Direction;
 use crate::stats::Registry;
 use crate::tcp::compile::SharedBuckets;
 use crate::transport::tls::context as tls;
+use crate::upstream::dns_cache::compile::DnsCaches;
 use crate::upstream::numbers::Uses;
 
 /// What a listener needs from the rest of the configuration.
@@ -47,6 +48,8 @@ pub struct Context<'a> {
     pub runtime: &'a Reader<'a>,
     /// The token buckets that network filters share.
     pub buckets: &'a SharedBuckets,
+    /// The DNS caches that are in use.
+    pub(crate) dns_caches: &'a DnsCaches,
     /// What access logs need.
     pub access_logs: access_log::compile::Context<'a>,
     /// What transport sockets need.

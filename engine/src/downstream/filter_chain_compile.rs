@@ -409,6 +409,7 @@ fn filter_context<'a>(
         runtime: context.runtime,
         calls: callout::compile::Context { cluster: context.cluster, are_made, are_mirrored },
         local_cluster: &context.node.cluster,
+        dns_caches: context.dns_caches,
     }
 }
 

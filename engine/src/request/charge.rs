@@ -157,7 +157,8 @@ fn zone<'a>(core: &'a Core<'_>) -> Option<&'a ZoneStats> {
 }
 
 fn is_canary(core: &Core<'_>) -> bool {
-    core.heads.response.fields.get(FieldName::XEnvoyUpstreamCanary) == Some(b"true")
+    core.upstream.pool.as_ref().is_some_and(|pool| pool.host().canary)
+        || core.heads.response.fields.get(FieldName::XEnvoyUpstreamCanary) == Some(b"true")
 }
 
 /// A request on an upstream connection, counted as active until this is dropped.
@@ -168,13 +169,9 @@ pub(super) struct ActiveRequest {
 
 impl ActiveRequest {
     /// Counts a request; `None` if the circuit breaker allows no more.
-    pub(super) fn begin(
-        cluster: &LocalCluster,
-        pool: &Rc<Pool>,
-        priority: RoutingPriority,
-    ) -> Option<Self> {
+    pub(super) fn begin(pool: &Rc<Pool>, priority: RoutingPriority) -> Option<Self> {
         pool.note(outlier::Result::Connected);
-        let Some(permit) = cluster.breakers().acquire(priority, Resource::Requests) else {
+        let Some(permit) = pool.breakers().acquire(priority, Resource::Requests) else {
             pool.stats().upstream_rq_active_overflow.inc();
             return None;
         };

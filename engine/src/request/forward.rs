@@ -17,6 +17,7 @@ use super::replay::Replay;
 use super::request_head::{set_expected_timeout, set_stream_duration};
 use super::retry::{Decision, Refusal, RetryDelay, RetryState};
 use super::route::{Connect, Forward, Route, VirtualHost};
+use super::select_host::{Named, Tried};
 use super::upload::Upload;
 use super::wait::Interest;
 use super::{Core, Exchange, Interim, Outcome, Upgrade, mirror, tunnel};
@@ -116,6 +117,7 @@ fn begin<'a, 'e: 'a, C: ClientEnd>(
     let options = exchange.core.transport_socket_options(&cluster);
     let hash = exchange.core.hash(plan, &cluster);
     let wanted = exchange.core.wanted_hosts(&cluster);
+    let named = exchange.core.destination(&cluster);
     let retry = RetryState::new(plan.retry.as_ref(), &exchange.core.heads.request);
     exchange.core.remove_retry_fields();
     let may_be_sent_again = retry.is_some() || plan.internal_redirect.is_some();
@@ -131,10 +133,10 @@ fn begin<'a, 'e: 'a, C: ClientEnd>(
         options,
         hash,
         wanted,
+        named,
         retry,
         upload,
-        tried: Vec::new(),
-        tried_before: 0,
+        tried: None,
         stale_retry: StaleRetry::Unused,
         retrying: None,
         mirrors,
@@ -202,12 +204,12 @@ pub(super) struct Forwarder<'a> {
     pub(super) hash: Option<u64>,
     /// The hosts that the request asks for.
     pub(super) wanted: Option<Box<WantedHosts>>,
+    /// The host that it names, if its cluster goes by that.
+    pub(super) named: Option<Box<Named>>,
     pub(super) retry: Option<RetryState<'a>>,
     pub(super) upload: Upload,
-    /// The hosts that a retry avoids; empty unless the policy avoids previous hosts.
-    pub(super) tried: Vec<Rc<Pool>>,
-    /// How many of them earlier attempts tried.
-    pub(super) tried_before: usize,
+    /// The hosts that were tried; none unless the policy selects hosts by that.
+    pub(super) tried: Option<Box<Tried>>,
     stale_retry: StaleRetry,
     /// Counts against `max_retries` from the decision to retry until a response is accepted.
     retrying: Option<Permit>,
@@ -243,6 +245,10 @@ impl Forwarder<'_> {
         exchange: &mut Exchange<'_, C>,
     ) -> Result<ActiveResponse, Failed> {
         let client = exchange.core.heads.request.version;
+        if self.named.is_some() {
+            // Boxed: few clusters go by that, and the wait is large.
+            Box::pin(self.resolve(exchange)).await?;
+        }
         let pool = self.select_host(exchange.core.given, client)?;
         exchange.core.begin_upstream_entry();
         exchange.core.note_selected_host(&self.cluster, &pool);
@@ -264,7 +270,7 @@ impl Forwarder<'_> {
         if let Some(limit) = self.cluster.cluster().http.max_stream_duration {
             exchange.core.start_try_timer(Timer::UpstreamDuration, Some(limit));
         }
-        let Some(active) = ActiveRequest::begin(&self.cluster, &pool, self.plan.priority) else {
+        let Some(active) = ActiveRequest::begin(&pool, self.plan.priority) else {
             return Err(attempt::overflow(&pool, origin));
         };
         exchange.core.groups.each(|stats| stats.upstream_rq_total.inc());
@@ -273,7 +279,7 @@ impl Forwarder<'_> {
         let response = if self.terminates(&exchange.core) {
             Ok(tunnel::open(exchange, origin, &mut self.upload))
         } else {
-            let limits = &self.cluster.cluster().http.head_limits;
+            let limits = &pool.cluster().http.head_limits;
             attempt::run(exchange, origin, &mut self.upload, limits).await
         };
         let response = response.and_then(|response| {
@@ -421,7 +427,9 @@ impl Forwarder<'_> {
         {
             self.stale_retry = StaleRetry::Used;
             // This attempt does not count: its host may be picked again.
-            self.tried.truncate(self.tried_before);
+            if let Some(tried) = &mut self.tried {
+                tried.forget_last();
+            }
             return Verdict::Again(None);
         }
         match failed {

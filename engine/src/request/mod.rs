@@ -18,6 +18,7 @@ pub mod end;
 mod envoy_headers;
 pub mod filters;
 mod forward;
+mod forward_name;
 pub mod given;
 mod groups;
 mod half_close;

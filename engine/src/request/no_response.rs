@@ -29,9 +29,13 @@ impl Forwarder<'_> {
                 return Outcome::reply(LocalReply::protocol_error(error));
             }
             Failed::NoHealthyHost => {
-                let reply = LocalReply::no_healthy_upstream();
+                let mut reply = LocalReply::no_healthy_upstream();
                 let status = self.wanted.as_ref().and_then(|wanted| wanted.missing_status());
-                LocalReply { status: status.unwrap_or(reply.status), ..reply }
+                reply.status = status.unwrap_or(reply.status);
+                if let Some(why) = self.named.as_ref().and_then(|named| named.unresolved.clone()) {
+                    reply.details = why;
+                }
+                reply
             }
             Failed::Upstream { error, .. } => {
                 exchange.core.upstream.failure = Some(error);

@@ -82,7 +82,8 @@ impl Forwarder<'_> {
 
     fn write_head(&self, core: &Core<'_>, out: &mut Vec<u8>) {
         let request = &core.heads.request;
-        let http = &self.cluster.cluster().http;
+        let pool = core.upstream.pool.as_ref();
+        let http = &pool.map_or_else(|| &**self.cluster.cluster(), |pool| pool.cluster()).http;
         encode::request(request, out);
         match core.service().manager.header_key_format {
             format @ HeaderKeyFormat::PreserveCase(_) => {

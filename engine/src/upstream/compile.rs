@@ -12,6 +12,7 @@ use crate::common_compile;
 use crate::shard::socket_option;
 use crate::stats::{Registry, Scope, ZoneStats};
 use crate::transport::tls::context as tls;
+use crate::upstream::auto_sni::AutoSni;
 use crate::upstream::balance::compile::{self as balance, Balancing, balancing};
 use crate::upstream::balance::table::{TableKind, TableRule};
 use crate::upstream::circuit_breaker::{CircuitBreakers, RetryBudget, Thresholds};
@@ -19,6 +20,7 @@ use crate::upstream::cluster::{Cluster, Protocols, TableStats, TcpKeepalive};
 use crate::upstream::discovery::compile::{DnsFields, Schema, Sockets, discovery, health_status};
 use crate::upstream::discovery::eds_compile::with_policy;
 use crate::upstream::discovery::{Discovery, LookupFamily};
+use crate::upstream::dns_cache::compile::DnsCaches;
 use crate::upstream::health_check::Probe;
 use crate::upstream::health_check::compile::{health_check, match_criteria};
 use crate::upstream::host::Locality;
@@ -38,6 +40,8 @@ pub struct Surroundings<'a> {
     pub manager: Option<&'a config::ClusterManager>,
     /// The numbers of the clusters' names.
     pub numbers: &'a Numbers,
+    /// The DNS caches that are in use.
+    pub dns_caches: &'a DnsCaches,
 }
 
 /// Compiles the cluster at `at`. There is one even if it is invalid, so that routes can be checked; it is
@@ -82,6 +86,8 @@ pub fn cluster(
         least_request_lb_config,
         ring_hash_lb_config,
         maglev_lb_config,
+        original_dst_lb_config,
+        cleanup_interval,
         lb_subset_config,
         load_balancing_policy,
         health_checks,
@@ -93,11 +99,16 @@ pub fn cluster(
         metadata,
     } = schema;
     let shards = tls.shards();
-    let discovery_schema = Schema {
+    let discovery_schema = |is_provided| Schema {
         kind: *r#type,
         custom: cluster_type.as_ref(),
         load_assignment: load_assignment.as_ref(),
         eds: eds_cluster_config.as_ref(),
+        original_dst: original_dst_lb_config.as_ref(),
+        cleanup_interval: *cleanup_interval,
+        is_provided,
+        numbers: node.numbers,
+        dns_caches: (node.dns_caches, registry),
         name,
         dns: DnsFields {
             refresh_rate: *dns_refresh_rate,
@@ -150,7 +161,14 @@ pub fn cluster(
         of_traffic: &transport_sockets,
         of_checks: health_checks.first().and_then(match_criteria),
     };
-    let discovery = discovery(&discovery_schema, at, &sockets, &distribution, shards, problems);
+    let discovery = discovery(
+        &discovery_schema(balancing.is_provided),
+        at,
+        &sockets,
+        &distribution,
+        shards,
+        problems,
+    );
     let http = Http {
         max_requests_per_connection: *max_requests_per_connection,
         common: common_http_protocol_options.as_ref(),
@@ -162,6 +180,15 @@ pub fn cluster(
         sockets: &transport_sockets,
     };
     let (http, auto_sni) = http.compile(at, problems);
+    let auto_sni = match &discovery {
+        Discovery::DynamicForwardProxy(_) => {
+            let is_old = !typed_extension_protocol_options.contains_key(HTTP_PROTOCOL_OPTIONS);
+            let is_default = is_old && upstream_http_protocol_options.is_none();
+            let may_be_insecure = allows_insecure_options(cluster_type.as_ref());
+            names_of_servers(auto_sni, is_default, may_be_insecure, at, problems)
+        }
+        _ => auto_sni,
+    };
     if let Some(check) = &health_check
         && matches!(check.probe, Probe::Grpc(_))
         && http.protocols == Protocols::Http1
@@ -212,6 +239,37 @@ pub fn cluster(
     }
 }
 
+/// The key of the HTTP options of a cluster.
+const HTTP_PROTOCOL_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
+
+fn allows_insecure_options(custom: Option<&config::CustomClusterType>) -> bool {
+    matches!(
+        custom.and_then(|custom| custom.typed_config.as_ref()),
+        Some(config::Any::DynamicForwardProxyCluster(it)) if it.allow_insecure_cluster_options
+    )
+}
+
+/// How a `dynamic_forward_proxy` cluster names and verifies its servers: by the host of the request, if nothing else
+/// is configured.
+fn names_of_servers(
+    auto_sni: Option<AutoSni>,
+    is_default: bool,
+    may_be_insecure: bool,
+    at: &Path,
+    problems: &mut Problems,
+) -> Option<AutoSni> {
+    if is_default {
+        return Some(AutoSni { auto_sni: true, auto_san_validation: true, header: None });
+    }
+    let is_secure = auto_sni.as_ref().is_some_and(|it| it.auto_sni && it.auto_san_validation);
+    if !is_secure && !may_be_insecure {
+        let message = "a dynamic_forward_proxy cluster needs auto_sni and auto_san_validation, unless \
+                       allow_insecure_cluster_options is set";
+        problems.error(&at.field("typed_extension_protocol_options"), message);
+    }
+    auto_sni
+}
+
 /// The file that outlier detection logs to.
 fn outlier_event_log(schema: Option<&config::ClusterManager>) -> Option<&str> {
     let config::ClusterManager { outlier_detection } = schema?;
@@ -225,7 +283,7 @@ fn refresh_rate(rate: &config::RefreshRate) -> (Option<Duration>, Option<Duratio
 }
 
 /// None for Envoy's default, so that it does not count as set.
-fn lookup_family(family: config::DnsLookupFamily) -> Option<LookupFamily> {
+pub(super) fn lookup_family(family: config::DnsLookupFamily) -> Option<LookupFamily> {
     match family {
         config::DnsLookupFamily::Auto => None,
         config::DnsLookupFamily::V4Only => Some(LookupFamily::V4Only),

@@ -8,6 +8,7 @@ use crate::upstream::balance::LbPolicy;
 use crate::upstream::circuit_breaker::RoutingPriority;
 use crate::upstream::cluster::HttpProtocolOptions;
 use crate::upstream::discovery::Discovery;
+use crate::upstream::dns_cache::compile::DnsCaches;
 
 /// The compiled clusters, and their problems as `path: message`.
 fn compiled(schemas: Value) -> (Vec<Arc<Cluster>>, Vec<String>) {
@@ -16,7 +17,8 @@ fn compiled(schemas: Value) -> (Vec<Arc<Cluster>>, Vec<String>) {
     let at = Path::root().field("clusters");
     let here = Locality { zone: "here".to_owned(), ..Locality::default() };
     let numbers = Numbers::default();
-    let node = Surroundings { locality: &here, manager: None, numbers: &numbers };
+    let dns_caches = &DnsCaches::default();
+    let node = Surroundings { locality: &here, manager: None, numbers: &numbers, dns_caches };
     let tls = tls::compile::Secrets::new(&[], 1, true);
     let registry = Registry::new(1);
     let compile = |(i, schema): (usize, &config::Cluster)| {

@@ -26,6 +26,8 @@ pub struct Host {
     pub address: Address,
     /// The endpoint, shared by all its hosts.
     pub endpoint: Arc<Endpoint>,
+    /// Whether its metadata says that it is a canary.
+    pub canary: bool,
     /// Its stats, by shard.
     pub stats: Scope<HostStats>,
     /// What was found out about its health, as [`HealthFlags`].
@@ -122,6 +124,7 @@ impl Host {
     pub fn new(address: Address, endpoint: Arc<Endpoint>, shards: usize) -> Arc<Self> {
         Arc::new(Self {
             address,
+            canary: endpoint.metadata.find("envoy.lb", &["canary".into()]) == Some(&true.into()),
             endpoint,
             stats: Scope::unlisted(shards),
             found: AtomicU32::new(0),
@@ -194,6 +197,11 @@ impl Host {
     /// The open connections, over all shards.
     pub fn connections(&self) -> u64 {
         self.stats.gauge(|stats| &stats.cx_active)
+    }
+
+    /// The connections so far, over all shards.
+    pub fn connections_so_far(&self) -> u64 {
+        self.stats.counter(|stats| &stats.cx_total)
     }
 
     /// The active requests, over all shards.

@@ -9,11 +9,16 @@ use std::iter;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use super::aggregate::{Aggregate, Row};
 use super::balance::{Balancer, LbContext};
 use super::circuit_breaker::{Resource, RoutingPriority, ShardCircuitBreakers};
 use super::cluster::Cluster;
-use super::host::Host;
+use super::clusters::Clusters;
+use super::destination::Destination;
+use super::discovery::Discovery;
+use super::host::{Health, Host};
 use super::host_set::HostSet;
+use super::host_set::loads::{Availability, Target};
 use super::keyed_pools::KeyedPools;
 use super::override_host::HealthStatuses;
 use super::pool::Pool;
@@ -32,6 +37,8 @@ pub struct LocalCluster {
     cluster: Arc<Cluster>,
     breakers: Rc<ShardCircuitBreakers>,
     members: RefCell<Members>,
+    /// The clusters that it consists of, if it is a cluster of clusters.
+    row: RefCell<Row>,
     /// Whether the configuration has another cluster in its place, or none.
     is_replaced: Cell<bool>,
 }
@@ -40,6 +47,8 @@ pub struct LocalCluster {
 struct Members {
     balancer: Balancer,
     pools: Vec<HostPools>,
+    /// Where the host is that a request names, if the cluster goes by that.
+    named: Option<HashMap<Destination, usize>>,
 }
 
 /// The connections to one host. Envoy: each priority has its own pool, and so have TCP connections.
@@ -60,9 +69,11 @@ impl LocalCluster {
     pub fn new(shard: &'static Shard, cluster: Arc<Cluster>) -> Rc<Self> {
         let seed = shard.random.borrow_mut().u64(..);
         let balancer = Balancer::new(cluster.lb_policy, Arc::clone(&cluster.stats), shard.id, seed);
-        let members = RefCell::new(Members { balancer, pools: Vec::new() });
+        let named = cluster.discovery.goes_by_destination().then(HashMap::new);
+        let members = RefCell::new(Members { balancer, pools: Vec::new(), named });
         let breakers = Rc::new(cluster.circuit_breakers.on_shard(shard.id));
-        Rc::new(Self { shard, cluster, breakers, members, is_replaced: Cell::new(false) })
+        let (row, is_replaced) = (RefCell::default(), Cell::new(false));
+        Rc::new(Self { shard, cluster, breakers, members, row, is_replaced })
     }
 
     /// The configuration has another cluster in its place, or none: it has no hosts from here on.
@@ -110,8 +121,27 @@ impl LocalCluster {
         options: Option<&Rc<TransportSocketOptions>>,
         client: impl FnOnce() -> Announced<'a>,
     ) -> Option<Rc<Pool>> {
+        if let Discovery::Aggregate(aggregate) = &self.cluster.discovery {
+            return self.pick_in(aggregate, request, |cluster, request| {
+                cluster.pick_own(self, request, priority, version, options, client)
+            });
+        }
+        self.pick_own(self, request, priority, version, options, client)
+    }
+
+    /// The same among its own hosts. That there is none is counted for `of`.
+    #[inline(always)]
+    fn pick_own<'a>(
+        &self,
+        of: &Self,
+        request: &LbContext<'_>,
+        priority: RoutingPriority,
+        version: Version,
+        options: Option<&Rc<TransportSocketOptions>>,
+        client: impl FnOnce() -> Announced<'a>,
+    ) -> Option<Rc<Pool>> {
         let mut members = self.members.borrow_mut();
-        let host = self.pick_host(request, &mut members)?;
+        let host = self.pick_host(of, request, &mut members)?;
         self.pool_of(host, priority, version, options, client)
     }
 
@@ -187,8 +217,23 @@ impl LocalCluster {
         options: Option<&Rc<TransportSocketOptions>>,
         client: impl FnOnce() -> Announced<'a>,
     ) -> Option<Rc<Pool>> {
+        if let Discovery::Aggregate(aggregate) = &self.cluster.discovery {
+            return self.pick_in(aggregate, request, |cluster, request| {
+                cluster.pick_own_tcp(self, request, options, client)
+            });
+        }
+        self.pick_own_tcp(self, request, options, client)
+    }
+
+    fn pick_own_tcp<'a>(
+        &self,
+        of: &Self,
+        request: &LbContext<'_>,
+        options: Option<&Rc<TransportSocketOptions>>,
+        client: impl FnOnce() -> Announced<'a>,
+    ) -> Option<Rc<Pool>> {
         let mut members = self.members.borrow_mut();
-        let host = self.pick_host(request, &mut members)?;
+        let host = self.pick_host(of, request, &mut members)?;
         let key = PoolKey { carries: Carries::Bytes, ..PoolKey::default() };
         if host.needs_key(options) {
             let proxy_header = host.proxy_header.as_ref().map(|header| header.encode(client()));
@@ -199,19 +244,98 @@ impl LocalCluster {
         Some(Rc::clone(tcp.get_or_insert_with(|| default.beside(key))))
     }
 
+    /// Lets `pick` pick in one of the clusters that this one consists of.
+    #[cold]
+    fn pick_in(
+        &self,
+        aggregate: &Aggregate,
+        request: &LbContext<'_>,
+        pick: impl FnOnce(&Self, &LbContext<'_>) -> Option<Rc<Pool>>,
+    ) -> Option<Rc<Pool>> {
+        let all = Clusters::of(self.shard).current();
+        let percentage = self.shard.random.borrow_mut().u32(0..100);
+        let mut row = self.row.borrow_mut();
+        row.refresh(aggregate, &all);
+        let Some(choice) = row.choose(aggregate, &all, request, percentage) else {
+            self.stats().upstream_cx_none_healthy.inc();
+            return None;
+        };
+        drop(row);
+        let (priority, degraded) = (choice.priority, choice.degraded);
+        let target = Some(Target::Priority { priority, degraded });
+        pick(&choice.cluster, &LbContext { target, ..*request })
+    }
+
+    /// What the priorities can carry that a request may go to.
+    #[must_use]
+    pub fn levels(&self, request: &LbContext<'_>) -> Vec<Availability> {
+        if let Discovery::Aggregate(aggregate) = &self.cluster.discovery {
+            let mut row = self.row.borrow_mut();
+            row.refresh(aggregate, &Clusters::of(self.shard).current());
+            return row.levels().to_vec();
+        }
+        self.members.borrow().balancer.levels(request).to_vec()
+    }
+
+    /// The priority that the host of a pool has in this cluster; none: it is no host of it any more.
+    #[must_use]
+    pub fn priority_of(&self, pool: &Pool) -> Option<u32> {
+        match &self.cluster.discovery {
+            Discovery::Aggregate(aggregate) => self.row.borrow().place_of(aggregate, pool),
+            _ => Some(pool.host().endpoint.priority),
+        }
+    }
+
+    /// The current hosts.
+    pub(super) fn hosts(&self) -> Arc<HostSet> {
+        Arc::clone(self.members.borrow().balancer.hosts())
+    }
+
+    /// Whether these are the current hosts.
+    pub(super) fn has_hosts(&self, hosts: &Arc<HostSet>) -> bool {
+        Arc::ptr_eq(self.members.borrow().balancer.hosts(), hosts)
+    }
+
     #[inline(always)]
     fn pick_host<'a>(
         &self,
+        of: &Self,
         request: &LbContext<'_>,
         members: &'a mut Members,
     ) -> Option<&'a mut HostPools> {
-        let Members { balancer, pools } = members;
-        let host =
-            balancer.pick(request, self.shard.clock.now()).and_then(|index| pools.get_mut(index));
+        let place = match &members.named {
+            None => members.balancer.pick(request, self.shard.clock.now()),
+            Some(_) => self.pick_named(request, members),
+        };
+        let host = place.and_then(|index| members.pools.get_mut(index));
         if host.is_none() {
-            self.stats().upstream_cx_none_healthy.inc();
+            of.stats().upstream_cx_none_healthy.inc();
         }
         host
+    }
+
+    /// The place of the host that the request names.
+    #[cold]
+    fn pick_named(&self, request: &LbContext<'_>, members: &mut Members) -> Option<usize> {
+        let Members { pools, named, .. } = members;
+        let (named, destination) = (named.as_mut()?, request.destination?);
+        if let Some(place) = named.get(destination) {
+            let is_usable = |pools: &HostPools| {
+                //= envoy: a host of `dynamic_forward_proxy` that is unhealthy gets no requests
+                matches!(self.cluster.discovery, Discovery::OriginalDst(_))
+                    || pools.default.host().health_flags().health() != Health::Unhealthy
+            };
+            return pools.get(*place).is_some_and(is_usable).then_some(*place);
+        }
+        let (Discovery::OriginalDst(cluster), Destination::Address(address)) =
+            (&self.cluster.discovery, destination)
+        else {
+            return None;
+        };
+        let host = cluster.host(*address, self.shard.handles.count());
+        pools.push(self.host_pools(&host));
+        named.insert(destination.clone(), pools.len() - 1);
+        Some(pools.len() - 1)
     }
 
     /// Whether a pool of the host that has no connections may be used. As in Envoy, at the limit one whose
@@ -241,20 +365,39 @@ impl LocalCluster {
             let pools = std::mem::take(&mut old);
             pools.values().flat_map(HostPools::all).for_each(|pool| pool.retire());
         }
-        let speaks = self.cluster.http.protocols.for_client(Version::Http11);
-        let pools = hosts.hosts().iter().map(|host| {
-            old.remove(&Arc::as_ptr(host)).unwrap_or_else(|| HostPools {
-                default: self.pool(host, PoolKey { speaks, ..PoolKey::default() }),
-                high: None,
-                tcp: None,
-                keyed: None,
-                proxy_header: host.endpoint.transport_socket.proxy_header.clone(),
-            })
-        });
+        let pools = hosts.hosts().iter();
+        let pools = pools
+            .map(|host| old.remove(&Arc::as_ptr(host)).unwrap_or_else(|| self.host_pools(host)));
         members.pools = pools.collect();
+        self.name_hosts(&mut members, &mut old);
         members.balancer.update(hosts, self.shard.clock.now());
         drop(members);
         old.values().flat_map(HostPools::all).for_each(|pool| pool.retire());
+    }
+
+    /// Notes which requests go to which host. Of the `old` ones those stay that the control plane does not know
+    /// yet.
+    fn name_hosts(&self, members: &mut Members, old: &mut HashMap<*const Host, HostPools>) {
+        let Members { pools, named: Some(named), .. } = members else { return };
+        if let Discovery::OriginalDst(cluster) = &self.cluster.discovery
+            && !self.is_replaced()
+        {
+            pools.extend(old.extract_if(|_, it| cluster.has(it.default.host())).map(|(_, it)| it));
+        }
+        let by_name = !matches!(self.cluster.discovery, Discovery::OriginalDst(_));
+        let destination = |pools: &HostPools| Destination::of(pools.default.host(), by_name);
+        *named = pools.iter().map(destination).zip(0..).collect();
+    }
+
+    fn host_pools(&self, host: &Arc<Host>) -> HostPools {
+        let speaks = self.cluster.http.protocols.for_client(Version::Http11);
+        HostPools {
+            default: self.pool(host, PoolKey { speaks, ..PoolKey::default() }),
+            high: None,
+            tcp: None,
+            keyed: None,
+            proxy_header: host.endpoint.transport_socket.proxy_header.clone(),
+        }
     }
 
     /// See [`Pool::sweep`].

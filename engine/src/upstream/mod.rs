@@ -10,6 +10,7 @@
 //!
 //! Invariant: a published host set never changes.
 
+pub mod aggregate;
 pub mod auto_sni;
 pub mod balance;
 pub mod circuit_breaker;
@@ -18,7 +19,9 @@ pub mod clusters;
 pub mod compile;
 mod connect;
 pub mod connection;
+pub mod destination;
 pub mod discovery;
+pub mod dns_cache;
 pub mod error;
 mod establish;
 pub mod health_check;
@@ -29,6 +32,7 @@ mod keyed_pools;
 pub mod local;
 pub mod numbers;
 pub mod origin;
+pub mod original_dst;
 pub mod outlier_detection;
 pub mod override_host;
 pub mod pool;

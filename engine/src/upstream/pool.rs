@@ -166,6 +166,13 @@ impl Pool {
         self.key.priority
     }
 
+    /// The circuit breakers of its cluster.
+    #[must_use]
+    #[inline]
+    pub fn breakers(&self) -> &ShardCircuitBreakers {
+        &self.breakers
+    }
+
     /// What its connections are for.
     #[must_use]
     pub const fn carries(&self) -> Carries {

@@ -40,8 +40,11 @@ pub(super) fn follow(
             members.set_hosts(hosts.hosts(), warming.as_ref());
         }
         Discovery::Dns(dns) if dns.targets.is_empty() => {}
-        // `control/eds.rs` follows these.
-        Discovery::Eds(_) => {}
+        // Others follow these, and a cluster of clusters has no hosts.
+        Discovery::Eds(_)
+        | Discovery::OriginalDst(_)
+        | Discovery::DynamicForwardProxy(_)
+        | Discovery::Aggregate(_) => {}
         Discovery::Dns(dns) => {
             let hosts = RefCell::new(dns.hosts(shards));
             let warming = RefCell::new(Some(Warming::new(&members.cluster, initialized)));

@@ -12,6 +12,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::LocalSet;
 
 use super::*;
+use crate::control::dns_cache::DnsCaches;
 use crate::control::eds::Endpoints;
 use crate::control::membership::Membership;
 use crate::metadata::Metadata;
@@ -188,7 +189,9 @@ impl Harness {
         };
         let control = LocalSet::new();
         let endpoints = Endpoints::new(Arc::new(Registry::new(1)), Rc::default());
-        let membership = Membership::new(resolver, endpoints, 1, Instant::now(), publish);
+        let (resolver, epoch) = (Rc::new(resolver), Instant::now());
+        let caches = DnsCaches::new(Rc::clone(&resolver), 1, epoch, |_, _, _| {});
+        let membership = Membership::new(resolver, caches, endpoints, 1, epoch, publish);
         let initialized = {
             let _runtime = runtime.enter();
             let _control = control.enter();

@@ -14,6 +14,7 @@ use super::compressor::{self, Compressor};
 use super::cors::{self, Cors};
 use super::csrf::{self, Csrf};
 use super::decompressor::Decompressor;
+use super::dynamic_forward_proxy::{self, DynamicForwardProxy};
 use super::ext_authz::{self, ExtAuthz};
 use super::fault::{self, Fault};
 use super::grpc_http1_bridge::GrpcHttp1Bridge;
@@ -40,6 +41,7 @@ use crate::request::callout;
 use crate::request::route::mutation::compile::{is_framing, is_mutable};
 use crate::runtime::Reader;
 use crate::stats::Registry;
+use crate::upstream::dns_cache::compile::DnsCaches;
 
 /// What filters need from outside their own message.
 pub(crate) struct Context<'a> {
@@ -51,6 +53,8 @@ pub(crate) struct Context<'a> {
     pub(crate) calls: callout::compile::Context<'a>,
     /// The name of this proxy's cluster.
     pub(crate) local_cluster: &'a str,
+    /// The DNS caches that are in use.
+    pub(crate) dns_caches: &'a DnsCaches,
 }
 
 #[cfg(test)]
@@ -58,7 +62,9 @@ impl<'a> Context<'a> {
     /// Without clusters and prefix.
     pub(crate) fn bare(registry: &'a Registry, runtime: &'a Reader<'a>) -> Self {
         let calls = callout::compile::Context::without_clusters();
-        Self { registry, stat_prefix: "", runtime, calls, local_cluster: "" }
+        // It lives as long as the test.
+        let dns_caches = Box::leak(Box::default());
+        Self { registry, stat_prefix: "", runtime, calls, local_cluster: "", dns_caches }
     }
 }
 
@@ -152,6 +158,9 @@ pub(super) fn filter(
         config::Any::Decompressor(schema) => {
             Filter::Decompressor(Box::new(Decompressor::compile(schema, context, at, problems)?))
         }
+        config::Any::DynamicForwardProxy(schema) => Filter::DynamicForwardProxy(
+            DynamicForwardProxy::compile(schema, context, at, problems)?,
+        ),
         config::Any::HttpFault(schema) => {
             Filter::Fault(Box::new(Fault::compile(schema, context, at, problems)))
         }
@@ -311,6 +320,9 @@ fn route_config(
         }
         config::Any::CsrfPolicy(schema) => {
             RouteConfig::Csrf(Box::new(csrf::compile::policy(schema, context, at, problems)))
+        }
+        config::Any::DynamicForwardProxyPerRoute(schema) => {
+            RouteConfig::DynamicForwardProxy(dynamic_forward_proxy::compile::of_route(schema)?)
         }
         config::Any::HttpFault(schema) => {
             RouteConfig::Fault(Box::new(fault::compile::settings(schema, context, at, problems)))

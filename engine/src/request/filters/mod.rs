@@ -24,6 +24,7 @@ pub mod compressor;
 pub mod cors;
 pub mod csrf;
 pub mod decompressor;
+pub mod dynamic_forward_proxy;
 mod exchange;
 pub mod ext_authz;
 pub mod fault;
@@ -70,6 +71,7 @@ use self::compressor::Compressor;
 use self::cors::Cors;
 use self::csrf::Csrf;
 use self::decompressor::Decompressor;
+use self::dynamic_forward_proxy::DynamicForwardProxy;
 pub(super) use self::exchange::filter_refusal;
 use self::ext_authz::ExtAuthz;
 use self::fault::Fault;
@@ -108,6 +110,7 @@ pub(super) enum Filter {
     Csrf(Csrf),
     ExtAuthz(Box<ExtAuthz>),
     Decompressor(Box<Decompressor>),
+    DynamicForwardProxy(DynamicForwardProxy),
     Fault(Box<Fault>),
     GlobalRateLimit(Box<GlobalRateLimit>),
     GrpcHttp1Bridge(GrpcHttp1Bridge),
@@ -136,6 +139,7 @@ pub(super) enum RouteConfig {
     Compressor(Box<compressor::PerRoute>),
     Cors(Box<cors::Policy>),
     Csrf(Box<csrf::Policy>),
+    DynamicForwardProxy(dynamic_forward_proxy::HostRewrite),
     ExtAuthz(ext_authz::PerRoute),
     Fault(Box<fault::Settings>),
     GlobalRateLimit(Box<ratelimit::PerRoute>),
@@ -159,6 +163,7 @@ pub(super) enum State {
     Compressor(Box<compressor::State>),
     Cors(cors::State),
     Decompressor(Box<decompressor::State>),
+    DynamicForwardProxy(dynamic_forward_proxy::State),
     ExtAuthz(Box<ext_authz::State>),
     Fault(Box<fault::State>),
     GrpcHttp1Bridge(Box<grpc_http1_bridge::State>),
@@ -178,6 +183,7 @@ impl State {
     /// Ready when the answer is here that the filter waits for.
     fn poll_answer(&self, cx: &task::Context<'_>) -> Poll<()> {
         match self {
+            Self::DynamicForwardProxy(state) => state.poll_answer(cx),
             Self::ExtAuthz(state) => state.poll_answer(cx),
             Self::GlobalRateLimit(state) => state.poll_answer(cx),
             Self::JwtAuthn(state) => state.poll_keys(cx),
@@ -267,6 +273,9 @@ impl Filter {
             Self::Cors(_) => State::Cors(cors::State::Ordinary),
             Self::ExtAuthz(_) => State::ExtAuthz(Box::default()),
             Self::Decompressor(_) => State::Decompressor(Box::default()),
+            Self::DynamicForwardProxy(_) => {
+                State::DynamicForwardProxy(dynamic_forward_proxy::State::New)
+            }
             Self::Fault(_) => State::Fault(Box::default()),
             Self::GrpcHttp1Bridge(_) => State::GrpcHttp1Bridge(Box::default()),
             Self::GrpcHttp1ReverseBridge(_) => {
@@ -307,6 +316,9 @@ impl Filter {
                 filter.request_head(state, cx)
             }
             (Self::Csrf(filter), _) => filter.request_head(cx),
+            (Self::DynamicForwardProxy(filter), State::DynamicForwardProxy(state)) => {
+                filter.request_head(state, cx)
+            }
             (Self::ExtAuthz(filter), State::ExtAuthz(state)) => filter.request_head(state, cx),
             (Self::Fault(filter), State::Fault(state)) => filter.request_head(state, cx),
             (Self::GrpcHttp1Bridge(filter), State::GrpcHttp1Bridge(state)) => {
@@ -343,6 +355,7 @@ impl Filter {
                 Self::Compressor(_)
                 | Self::Cors(_)
                 | Self::Decompressor(_)
+                | Self::DynamicForwardProxy(_)
                 | Self::ExtAuthz(_)
                 | Self::Fault(_)
                 | Self::GrpcHttp1Bridge(_)

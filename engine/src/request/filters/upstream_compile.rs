@@ -12,6 +12,7 @@ use super::upstream::{ClusterChains, UpstreamChains};
 use crate::request::callout;
 use crate::runtime::Reader;
 use crate::stats::Registry;
+use crate::upstream::dns_cache::compile::DnsCaches;
 
 /// What the filters of clusters need from outside.
 pub(crate) struct Surroundings<'a> {
@@ -21,6 +22,8 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) cluster: &'a dyn Fn(&str) -> Option<usize>,
     /// The name of this proxy's cluster.
     pub(crate) local_cluster: &'a str,
+    /// The DNS caches that are in use.
+    pub(crate) dns_caches: &'a DnsCaches,
 }
 
 /// The filters of all these clusters, each with its place.
@@ -49,6 +52,7 @@ pub(crate) fn of_clusters<'c>(
                     are_mirrored: &are_mirrored,
                 },
                 local_cluster: around.local_cluster,
+                dns_caches: around.dns_caches,
             };
             if let Some(chain) = chain(&options.http_filters, &context, &at, problems) {
                 all.by_name.insert(schema.name.as_str().into(), chain);

@@ -3,9 +3,12 @@
 use std::time::Duration;
 
 use corvoy_config as config;
-use corvoy_config::{Message as _, Path, Problems};
+use corvoy_config::{Path, Problems};
 
-use super::{BackOff, RateLimitedBackOff, ResetFormat, ResetHeader, RetryOn, RetryPolicy};
+use super::{
+    BackOff, HostPredicate, RateLimitedBackOff, ResetFormat, ResetHeader, RetryOn, RetryPolicy,
+};
+use crate::common_compile;
 use crate::request::route::matchers;
 
 /// Compiles a policy and reports its errors.
@@ -19,6 +22,7 @@ pub(crate) fn retry_policy(
         num_retries,
         per_try_timeout,
         per_try_idle_timeout,
+        retry_priority,
         retry_host_predicate,
         host_selection_retry_max_attempts,
         retriable_status_codes,
@@ -33,9 +37,12 @@ pub(crate) fn retry_policy(
     });
     let at_predicates = at.field("retry_host_predicate");
     let predicates = retry_host_predicate.iter().enumerate();
-    let avoiding: Vec<bool> = predicates
-        .map(|(i, schema)| avoids_previous_hosts(schema, &at_predicates.index(i), problems))
-        .collect();
+    let predicates =
+        predicates.filter_map(|(i, it)| host_predicate(it, &at_predicates.index(i), problems));
+    let predicates: Vec<Predicate> = predicates.collect();
+    let previous_priorities = retry_priority
+        .as_ref()
+        .and_then(|schema| previous_priorities(schema, &at.field("retry_priority"), problems));
     let some = |timeout: &Option<Duration>| timeout.filter(|timeout| !timeout.is_zero());
     let attempts = u32::try_from(*host_selection_retry_max_attempts).unwrap_or(u32::MAX);
     let back_off = retry_back_off.as_ref();
@@ -61,7 +68,15 @@ pub(crate) fn retry_policy(
             .collect(),
         retriable_headers,
         retriable_request_headers,
-        avoids_previous_hosts: avoiding.contains(&true),
+        previous_priorities,
+        avoids_previous_hosts: predicates.iter().any(|it| matches!(it, Predicate::PreviousHosts)),
+        host_predicates: predicates
+            .into_iter()
+            .filter_map(|it| match it {
+                Predicate::PreviousHosts => None,
+                Predicate::Host(predicate) => Some(predicate),
+            })
+            .collect(),
         host_selection_attempts_max: attempts.max(1),
     }
 }
@@ -94,19 +109,55 @@ fn rate_limited_back_off(schema: &config::RateLimitedRetryBackOff) -> RateLimite
     }
 }
 
-/// The only predicate that is implemented is `previous_hosts`.
-fn avoids_previous_hosts(
+/// One of `retry_host_predicate`.
+enum Predicate {
+    PreviousHosts,
+    Host(HostPredicate),
+}
+
+fn host_predicate(
     schema: &config::RetryHostPredicate,
     at: &Path,
     problems: &mut Problems,
-) -> bool {
+) -> Option<Predicate> {
     let config::RetryHostPredicate { name, typed_config } = schema;
-    match typed_config {
-        Some(config::Any::PreviousHostsPredicate(_)) => true,
-        _ => {
-            let known = config::PreviousHostsPredicate::NAME;
-            problems.missing(at, format!("{name}: the only supported predicate is {known}"));
-            false
+    Some(match typed_config {
+        Some(config::Any::PreviousHostsPredicate(schema)) => {
+            let config::PreviousHostsPredicate {} = **schema;
+            Predicate::PreviousHosts
         }
-    }
+        Some(config::Any::OmitCanaryHostsPredicate(schema)) => {
+            let config::OmitCanaryHostsPredicate {} = **schema;
+            Predicate::Host(HostPredicate::Canaries)
+        }
+        Some(config::Any::OmitHostMetadata(schema)) => {
+            let config::OmitHostMetadata { metadata_match } = &**schema;
+            let metadata = common_compile::metadata(metadata_match.as_ref());
+            let values = metadata.find("envoy.lb", &[]).and_then(|values| values.as_object());
+            Predicate::Host(HostPredicate::Metadata(values.cloned().unwrap_or_default()))
+        }
+        _ => {
+            let message = format!(
+                "{name}: the predicates are previous_hosts, omit_canary_hosts and omit_host_metadata"
+            );
+            problems.missing(at, message);
+            return None;
+        }
+    })
+}
+
+/// After how many attempts the priorities of retries change.
+fn previous_priorities(
+    schema: &config::RetryPriority,
+    at: &Path,
+    problems: &mut Problems,
+) -> Option<usize> {
+    let config::RetryPriority { name, typed_config } = schema;
+    let Some(config::Any::PreviousPrioritiesConfig(schema)) = typed_config else {
+        problems.missing(at, format!("{name}: the only retry_priority is previous_priorities"));
+        return None;
+    };
+    let config::PreviousPrioritiesConfig { update_frequency } = **schema;
+    // The rules of the schema allow positive numbers only.
+    usize::try_from(update_frequency).ok().filter(|frequency| *frequency > 0)
 }

@@ -8,9 +8,12 @@
 //! Invariant: `retries_left` only decreases, and only by a decision to retry.
 
 pub(crate) mod compile;
+pub mod host_predicate;
+pub mod priorities;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+pub use self::host_predicate::HostPredicate;
 use crate::flags::Flag;
 use crate::http::{FieldName, FieldSet, RequestHead, ResponseHead};
 use crate::request::route::{HeaderCondition, HeaderMatcher, HeaderName};
@@ -37,8 +40,12 @@ pub struct RetryPolicy {
     pub retriable_headers: Vec<HeaderMatcher>,
     /// If not empty, only requests with any of them are retried.
     pub retriable_request_headers: Vec<HeaderMatcher>,
+    /// Whether retries leave out the priorities of earlier attempts: after how many attempts each time.
+    pub previous_priorities: Option<usize>,
     /// Whether hosts that were already tried are avoided.
     pub avoids_previous_hosts: bool,
+    /// Which other hosts retries avoid.
+    pub host_predicates: Vec<HostPredicate>,
     /// How often another host is picked to avoid one already tried.
     pub host_selection_attempts_max: u32,
 }
@@ -186,9 +193,20 @@ impl RetryPolicy {
         retriable_status_codes: Vec::new(),
         retriable_headers: Vec::new(),
         retriable_request_headers: Vec::new(),
+        previous_priorities: None,
         avoids_previous_hosts: false,
+        host_predicates: Vec::new(),
         host_selection_attempts_max: 1,
     };
+
+    /// Whether the host of a retry depends on the attempts before it.
+    #[must_use]
+    #[inline]
+    pub const fn selects_hosts(&self) -> bool {
+        self.avoids_previous_hosts
+            || self.previous_priorities.is_some()
+            || !self.host_predicates.is_empty()
+    }
 }
 
 // === impl RetryOn ===

@@ -30,7 +30,7 @@ stats! {
         gauge membership_excluded;
         gauge membership_healthy;
         gauge membership_total;
-        constant counter original_dst_host_invalid;
+        counter original_dst_host_invalid;
         names ratelimit = "ratelimit.";
         counter retry_or_shadow_abandoned;
         counter update_attempt;

@@ -16,6 +16,8 @@ use crate::shard::clock::Millis;
 use crate::tcp::connection::Connection;
 use crate::upstream::balance::LbContext;
 use crate::upstream::circuit_breaker::{Permit, Resource, RoutingPriority};
+use crate::upstream::destination::{self, Destination};
+use crate::upstream::discovery::Discovery;
 use crate::upstream::error::Error;
 use crate::upstream::local::LocalCluster;
 use crate::upstream::origin::Origin;
@@ -163,7 +165,9 @@ impl Session<'_> {
             tlvs: subject.listener_facts.as_ref().map_or(&[], |facts| &facts.passed_tlvs),
         };
         let options = subject.state.options.as_ref();
-        let Some(pool) = cluster.pick_tcp(&LbContext::default(), options, client) else {
+        let destination = self.destination(cluster);
+        let request = LbContext { destination: destination.as_ref(), ..LbContext::default() };
+        let Some(pool) = cluster.pick_tcp(&request, options, client) else {
             return Err(self.no_healthy_host());
         };
         self.client.record.host(&pool);
@@ -190,6 +194,23 @@ impl Session<'_> {
         };
         upstream.origin.become_tunnel(&ResponseHead::default(), &mut upstream.down.outlet);
         Ok(Some(upstream))
+    }
+
+    /// The host that the connection is meant for, if its cluster goes by that.
+    fn destination(&self, cluster: &LocalCluster) -> Option<Destination> {
+        let subject = &self.client.subject;
+        let facts = subject.listener_facts.as_deref();
+        match &cluster.cluster().discovery {
+            Discovery::OriginalDst(original) => {
+                let naming = &original.naming;
+                let named = facts.and_then(|facts| naming.in_metadata(&facts.metadata));
+                let named = named.and_then(|text| destination::address(text.as_bytes()));
+                let named = named.map(|address| naming.with_port(address));
+                let address = named.or_else(|| naming.of_connection(subject.local, facts))?;
+                Some(Destination::Address(address.into()))
+            }
+            _ => None,
+        }
     }
 
     pub(super) fn no_healthy_host(&mut self) -> Failed {

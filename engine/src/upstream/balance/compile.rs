@@ -34,6 +34,8 @@ pub(in crate::upstream) struct Balancing {
     pub(in crate::upstream) weighs_localities: bool,
     /// The table that the policy picks from.
     pub(in crate::upstream) table: Option<TableRule>,
+    /// Whether the type of the cluster comes with the load balancer.
+    pub(in crate::upstream) is_provided: bool,
     /// How hosts are divided into subsets.
     pub(in crate::upstream) subsets: Option<Arc<SubsetRules>>,
     /// The hosts that requests name.
@@ -167,7 +169,11 @@ fn of_enum(schema: &Schema<'_>, at: &Path, problems: &mut Problems) -> Balancing
             balancing.use_table(TableKind::Maglev(maglev), hashing);
         }
         config::LbPolicy::ClusterProvided => {
-            problems.not_implemented(&at.field("lb_policy"), "CLUSTER_PROVIDED");
+            balancing.is_provided = true;
+            if schema.subsets.is_some() {
+                let message = "lb_policy CLUSTER_PROVIDED cannot be combined with lb_subset_config";
+                problems.error(&at_subsets, message);
+            }
         }
         config::LbPolicy::LoadBalancingPolicyConfig => problems.missing(
             &at.field("load_balancing_policy"),
@@ -251,6 +257,10 @@ fn of_type(policy: &config::Any, at: &Path, problems: &mut Problems) -> Option<B
             let hashing = consistent_hashing_lb_config.as_ref().map_or((false, None), hashing);
             balancing.use_table(TableKind::Maglev(maglev), hashing);
             balancing.weighs_localities = locality_weighted_lb_config.is_some();
+        }
+        config::Any::ClusterProvided(policy) => {
+            let config::ClusterProvided {} = **policy;
+            balancing.is_provided = true;
         }
         config::Any::WrrLocality(policy) => {
             let config::WrrLocality { endpoint_picking_policy } = &**policy;
@@ -336,6 +346,7 @@ impl Default for Balancing {
             fails_in_panic: false,
             weighs_localities: false,
             table: None,
+            is_provided: false,
             subsets: None,
             override_host: None,
         }

@@ -25,6 +25,7 @@ use fastrand::Rng;
 use crate::shard::clock::Millis;
 use crate::stats::{ClusterStats, Scope};
 use crate::upstream::host::Host;
+use crate::upstream::host_set::loads::{Availability, Target};
 use crate::upstream::host_set::{Candidates, Found, HostSet};
 
 pub use context::LbContext;
@@ -88,13 +89,23 @@ impl Balancer {
         let Self { policy, random, selections, .. } = self;
         let mut selection = |it: &Candidates| Selection::new(*policy, &hosts, it, now, random);
         let divisions = hosts.divisions().iter();
-        *selections = divisions.map(|it| it.iter().map(&mut selection).collect()).collect();
+        *selections =
+            divisions.map(|it| it.candidates.iter().map(&mut selection).collect()).collect();
         self.hosts = hosts;
     }
 
     /// The current host set.
     pub const fn hosts(&self) -> &Arc<HostSet> {
         &self.hosts
+    }
+
+    /// What the priorities can carry that a request may go to.
+    pub fn levels(&self, request: &LbContext<'_>) -> &[Availability] {
+        let division = match self.hosts.division(request.subset) {
+            Found::Subset(division) | Found::Fallback(division) => division,
+            Found::Nothing => return &[],
+        };
+        self.hosts.divisions().get(division).map_or(&[], |it| &it.levels)
     }
 
     /// The host for the next request, as its index in the host set; none: no healthy upstream.
@@ -104,10 +115,11 @@ impl Balancer {
         if self.policy == LbPolicy::ConsistentHashing {
             return self.pick_from_table(request, division);
         }
-        let all = self.hosts.divisions().get(division)?;
-        let at = match all.as_slice() {
-            [_] => 0,
-            candidates => by_load(candidates, self.random.u32(0..100))?,
+        let all = &self.hosts.divisions().get(division)?.candidates;
+        let at = match (request.target, all.as_slice()) {
+            (None, [first, ..]) if first.load == 100 => 0,
+            (None, candidates) => by_load(candidates, self.random.u32(0..100))?,
+            (Some(target), candidates) => by_target(candidates, target, self.random.u32(0..100))?,
         };
         let candidates = all.get(at)?;
         if candidates.in_panic {
@@ -153,8 +165,12 @@ impl Balancer {
     #[inline(never)]
     fn pick_from_table(&mut self, request: &LbContext<'_>, division: usize) -> Option<usize> {
         let hash = request.hash.unwrap_or_else(|| self.random.u64(..));
-        let candidates = self.hosts.divisions().get(division)?;
-        let at = by_load(candidates, (hash % 100) as u32)?;
+        let candidates = &self.hosts.divisions().get(division)?.candidates;
+        let percentage = (hash % 100) as u32;
+        let at = match request.target {
+            None => by_load(candidates, percentage)?,
+            Some(target) => by_target(candidates, target, percentage)?,
+        };
         let candidates = candidates.get(at)?;
         if candidates.in_panic {
             self.stats.shard(self.shard).lb_healthy_panic.inc();
@@ -204,6 +220,16 @@ fn by_load(candidates: &[Candidates], percentage: u32) -> Option<usize> {
         end += candidates.load;
         percentage < end
     })
+}
+
+/// Which of the candidates gets a request that says which priority it goes to; `percentage` is a random number
+/// (0 to 99).
+#[cold]
+fn by_target(candidates: &[Candidates], target: Target<'_>, percentage: u32) -> Option<usize> {
+    let (priority, degraded) = target.choose(percentage)?;
+    candidates
+        .iter()
+        .position(|it| it.priority == priority && (it.in_panic || it.degraded == degraded))
 }
 
 /// The hosts of one group, by position.

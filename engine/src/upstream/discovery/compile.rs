@@ -11,13 +11,17 @@ use corvoy_config as config;
 use crate::address::{self, Address, Pipe};
 use crate::common_compile;
 use crate::common_compile::check_word;
+use crate::stats::Registry;
 use crate::upstream::discovery::eds_compile;
+use crate::upstream::discovery::provided_compile::{self, Provided};
 use crate::upstream::discovery::{
     Discovery, Dns, FailureRefresh, LookupFamily, Refresh, Semantics, Target,
 };
+use crate::upstream::dns_cache::compile::DnsCaches;
 use crate::upstream::health_check::compile as health_check;
 use crate::upstream::host::{Endpoint, HealthFlags, Host, Locality};
 use crate::upstream::host_set::{DistributionRules, HostSet};
+use crate::upstream::numbers::Numbers;
 use crate::upstream::override_host::HealthStatus;
 use crate::upstream::transport_socket::{self, TransportSocket, TransportSockets};
 
@@ -27,6 +31,14 @@ pub(in crate::upstream) struct Schema<'a> {
     pub(in crate::upstream) custom: Option<&'a config::CustomClusterType>,
     pub(in crate::upstream) load_assignment: Option<&'a config::ClusterLoadAssignment>,
     pub(in crate::upstream) eds: Option<&'a config::EdsClusterConfig>,
+    pub(in crate::upstream) original_dst: Option<&'a config::OriginalDstLbConfig>,
+    pub(in crate::upstream) cleanup_interval: Option<Duration>,
+    /// Whether the policy is the load balancer that the type of the cluster comes with.
+    pub(in crate::upstream) is_provided: bool,
+    /// The numbers of clusters.
+    pub(in crate::upstream) numbers: &'a Numbers,
+    /// The DNS caches that are in use, and what their stats belong to.
+    pub(in crate::upstream) dns_caches: (&'a DnsCaches, &'a Registry),
     /// The name of the cluster.
     pub(in crate::upstream) name: &'a str,
     pub(in crate::upstream) dns: DnsFields,
@@ -52,9 +64,10 @@ pub(in crate::upstream) struct Sockets<'a> {
 }
 
 /// The type of a cluster.
-enum Kind {
+enum Kind<'a> {
     Static,
     Eds,
+    Provided(Provided<'a>),
     Dns {
         semantics: Semantics,
         fields: DnsFields,
@@ -72,18 +85,31 @@ pub(in crate::upstream) fn discovery(
     shards: usize,
     problems: &mut Problems,
 ) -> Discovery {
-    let kind = kind(schema, at, problems);
-    if matches!(kind, Some(Kind::Eds)) {
-        let eds = eds_compile::eds(schema, at, sockets, problems);
-        let none = || Discovery::Static(Arc::new(HostSet::new(Vec::new(), rules)));
-        return eds.map_or_else(none, Discovery::Eds);
+    let kind = match kind(schema, at, problems) {
+        Some(Kind::Eds) => {
+            let eds = eds_compile::eds(schema, at, sockets, problems);
+            let none = || Discovery::Static(Arc::new(HostSet::new(Vec::new(), rules)));
+            return eds.map_or_else(none, Discovery::Eds);
+        }
+        Some(Kind::Provided(provided)) => {
+            let panic_threshold = rules.healthy_panic_threshold;
+            return provided.discovery(schema, at, sockets, panic_threshold, problems);
+        }
+        kind => kind,
+    };
+    if schema.is_provided && kind.is_some() {
+        let message =
+            "CLUSTER_PROVIDED needs a type of cluster that has a load balancer of its own";
+        problems.error(&at.field("lb_policy"), message);
     }
     let at = at.field("load_assignment");
     let endpoints = |it| endpoints(it, &at, sockets, problems);
     let endpoints = schema.load_assignment.map_or_else(Vec::new, endpoints);
     match kind {
         // Which addresses are valid depends on the type.
-        None | Some(Kind::Eds) => Discovery::Static(Arc::new(HostSet::new(Vec::new(), rules))),
+        None | Some(Kind::Eds | Kind::Provided(_)) => {
+            Discovery::Static(Arc::new(HostSet::new(Vec::new(), rules)))
+        }
         Some(Kind::Static) => {
             let host = |endpoint: AddressedEndpoint| {
                 let address = static_address(&endpoint, problems)?;
@@ -106,7 +132,7 @@ pub(in crate::upstream) fn discovery(
 }
 
 /// None if it could not be read, or is not implemented.
-fn kind(schema: &Schema<'_>, at: &Path, problems: &mut Problems) -> Option<Kind> {
+fn kind<'a>(schema: &Schema<'a>, at: &Path, problems: &mut Problems) -> Option<Kind<'a>> {
     let (at_type, at_custom) = (at.field("type"), at.field("cluster_type"));
     let is_known = match (schema.custom, schema.kind) {
         (None, None) => problems.is_left_out(&at_type) && problems.is_left_out(&at_custom),
@@ -118,15 +144,12 @@ fn kind(schema: &Schema<'_>, at: &Path, problems: &mut Problems) -> Option<Kind>
     }
     let dns = |semantics| Kind::Dns { semantics, fields: schema.dns, at: at.clone() };
     let kind = match (schema.custom, schema.kind) {
-        (Some(custom), _) => custom_kind(custom, dns, &at.field("cluster_type"), problems)?,
+        (Some(custom), _) => custom_kind(custom, dns, schema, at, problems)?,
         (None, None | Some(config::DiscoveryType::Static)) => Kind::Static,
         (None, Some(config::DiscoveryType::StrictDns)) => dns(Semantics::Strict),
         (None, Some(config::DiscoveryType::LogicalDns)) => dns(Semantics::Logical),
         (None, Some(config::DiscoveryType::Eds)) => Kind::Eds,
-        (None, Some(config::DiscoveryType::OriginalDst)) => {
-            problems.not_implemented(&at.field("type"), "ORIGINAL_DST");
-            return None;
-        }
+        (None, Some(config::DiscoveryType::OriginalDst)) => original_dst(schema, at, problems),
     };
     let reads_them = matches!(&kind, Kind::Dns { at: dns_at, .. } if dns_at == at);
     if schema.dns != DnsFields::default() && !reads_them {
@@ -136,56 +159,78 @@ fn kind(schema: &Schema<'_>, at: &Path, problems: &mut Problems) -> Option<Kind>
     Some(kind)
 }
 
-fn custom_kind(
-    custom: &config::CustomClusterType,
-    dns: impl Fn(Semantics) -> Kind,
+fn custom_kind<'a>(
+    custom: &'a config::CustomClusterType,
+    dns: impl Fn(Semantics) -> Kind<'a>,
+    schema: &Schema<'a>,
     at: &Path,
     problems: &mut Problems,
-) -> Option<Kind> {
+) -> Option<Kind<'a>> {
     let config::CustomClusterType { name, typed_config } = custom;
     Some(match (typed_config, name.as_str()) {
-        (Some(config::Any::DnsCluster(schema)), _) => {
-            let config::DnsCluster {
-                dns_refresh_rate,
-                dns_failure_refresh_rate,
-                respect_dns_ttl,
-                dns_jitter,
-                dns_lookup_family,
-                all_addresses_in_single_endpoint,
-                dns_min_refresh_rate,
-            } = schema.as_ref();
-            let failure = dns_failure_refresh_rate.as_ref().map(|rate| {
-                let config::DnsClusterRefreshRate { base_interval, max_interval } = rate;
-                (*base_interval, *max_interval)
-            });
-            let fields = DnsFields {
-                refresh_rate: *dns_refresh_rate,
-                jitter: *dns_jitter,
-                failure_refresh_rate: failure,
-                respect_ttl: *respect_dns_ttl,
-                min_refresh_rate: *dns_min_refresh_rate,
-                lookup_family: match dns_lookup_family {
-                    config::DnsClusterLookupFamily::Unspecified => None,
-                    config::DnsClusterLookupFamily::Auto => Some(LookupFamily::Auto),
-                    config::DnsClusterLookupFamily::V4Only => Some(LookupFamily::V4Only),
-                    config::DnsClusterLookupFamily::V6Only => Some(LookupFamily::V6Only),
-                    config::DnsClusterLookupFamily::V4Preferred => Some(LookupFamily::V4Preferred),
-                    config::DnsClusterLookupFamily::All => Some(LookupFamily::All),
-                },
-            };
-            let logical = *all_addresses_in_single_endpoint;
-            let semantics = if logical { Semantics::Logical } else { Semantics::Strict };
-            Kind::Dns { semantics, fields, at: at.field("typed_config") }
+        (Some(config::Any::DnsCluster(schema)), _) => dns_cluster(schema, at),
+        (Some(config::Any::AggregateCluster(schema)), _) => {
+            Kind::Provided(Provided::Aggregate(schema))
+        }
+        (Some(config::Any::DynamicForwardProxyCluster(schema)), _) => {
+            Kind::Provided(Provided::DynamicForwardProxy(schema))
+        }
+        (Some(config::Any::OriginalDstCluster(options)), _) => {
+            let at = at.field("cluster_type").field("typed_config");
+            let naming = provided_compile::naming_of_extension(options, &at, problems);
+            Kind::Provided(Provided::OriginalDst(naming))
         }
         // Envoy's names for the built-in types.
         (None, "envoy.cluster.static") => Kind::Static,
         (None, "envoy.cluster.strict_dns") => dns(Semantics::Strict),
         (None, "envoy.cluster.logical_dns") => dns(Semantics::Logical),
+        (None, "envoy.cluster.original_dst") => original_dst(schema, at, problems),
         (_, name) => {
-            problems.not_implemented(at, &format!("cluster type '{name}'"));
+            problems.not_implemented(&at.field("cluster_type"), &format!("cluster type '{name}'"));
             return None;
         }
     })
+}
+
+fn original_dst<'a>(schema: &Schema<'_>, at: &Path, problems: &mut Problems) -> Kind<'a> {
+    let at = at.field("original_dst_lb_config");
+    let naming = provided_compile::naming_of_cluster(schema.original_dst, &at, problems);
+    Kind::Provided(Provided::OriginalDst(naming))
+}
+
+/// `envoy.clusters.dns`, of the cluster at `at`.
+fn dns_cluster<'a>(schema: &config::DnsCluster, at: &Path) -> Kind<'a> {
+    let config::DnsCluster {
+        dns_refresh_rate,
+        dns_failure_refresh_rate,
+        respect_dns_ttl,
+        dns_jitter,
+        dns_lookup_family,
+        all_addresses_in_single_endpoint,
+        dns_min_refresh_rate,
+    } = schema;
+    let failure = dns_failure_refresh_rate.as_ref().map(|rate| {
+        let config::DnsClusterRefreshRate { base_interval, max_interval } = rate;
+        (*base_interval, *max_interval)
+    });
+    let fields = DnsFields {
+        refresh_rate: *dns_refresh_rate,
+        jitter: *dns_jitter,
+        failure_refresh_rate: failure,
+        respect_ttl: *respect_dns_ttl,
+        min_refresh_rate: *dns_min_refresh_rate,
+        lookup_family: match dns_lookup_family {
+            config::DnsClusterLookupFamily::Unspecified => None,
+            config::DnsClusterLookupFamily::Auto => Some(LookupFamily::Auto),
+            config::DnsClusterLookupFamily::V4Only => Some(LookupFamily::V4Only),
+            config::DnsClusterLookupFamily::V6Only => Some(LookupFamily::V6Only),
+            config::DnsClusterLookupFamily::V4Preferred => Some(LookupFamily::V4Preferred),
+            config::DnsClusterLookupFamily::All => Some(LookupFamily::All),
+        },
+    };
+    let logical = *all_addresses_in_single_endpoint;
+    let semantics = if logical { Semantics::Logical } else { Semantics::Strict };
+    Kind::Dns { semantics, fields, at: at.field("cluster_type").field("typed_config") }
 }
 
 /// An endpoint and its configured address.
@@ -411,18 +456,7 @@ fn check_logical(
 }
 
 fn refresh(fields: &DnsFields, dns_at: &Path, problems: &mut Problems) -> Refresh {
-    let failure = fields.failure_refresh_rate.and_then(|(base, max)| {
-        let base_interval = base?;
-        let max_interval = max.unwrap_or(base_interval * 10);
-        if max_interval < base_interval {
-            problems.missing(
-                &dns_at.field("dns_failure_refresh_rate"),
-                "dns_failure_refresh_rate must have max_interval greater than or equal to \
-                 the base_interval",
-            );
-        }
-        Some(FailureRefresh { base_interval, max_interval })
-    });
+    let failure = failure_refresh(fields.failure_refresh_rate, dns_at, problems);
     let default = Refresh::default();
     Refresh {
         rate: fields.refresh_rate.unwrap_or(default.rate),
@@ -431,6 +465,25 @@ fn refresh(fields: &DnsFields, dns_at: &Path, problems: &mut Problems) -> Refres
         ttl_min: fields.min_refresh_rate.unwrap_or(default.ttl_min),
         failure,
     }
+}
+
+/// `dns_failure_refresh_rate`, of the message at `at`: base_interval and max_interval.
+pub(in crate::upstream) fn failure_refresh(
+    rate: Option<(Option<Duration>, Option<Duration>)>,
+    at: &Path,
+    problems: &mut Problems,
+) -> Option<FailureRefresh> {
+    let (base, max) = rate?;
+    let base_interval = base?;
+    let max_interval = max.unwrap_or(base_interval * 10);
+    if max_interval < base_interval {
+        problems.missing(
+            &at.field("dns_failure_refresh_rate"),
+            "dns_failure_refresh_rate must have max_interval greater than or equal to \
+             the base_interval",
+        );
+    }
+    Some(FailureRefresh { base_interval, max_interval })
 }
 
 fn name_of(semantics: Semantics) -> &'static str {

@@ -7,6 +7,7 @@
 pub mod compile;
 pub mod eds_compile;
 mod logical_dns;
+mod provided_compile;
 mod refresh;
 mod strict_dns;
 
@@ -18,8 +19,11 @@ use std::time::Duration;
 use crate::address::Address;
 use crate::config_source::ConfigSource;
 use crate::stats::ClusterStats;
+use crate::upstream::aggregate::Aggregate;
+use crate::upstream::dns_cache::DnsCache;
 use crate::upstream::host::{Endpoint, Host};
 use crate::upstream::host_set::{DistributionRules, HostSet};
+use crate::upstream::original_dst::OriginalDst;
 
 pub use refresh::RefreshDelays;
 
@@ -32,6 +36,12 @@ pub enum Discovery {
     Dns(Dns),
     /// From a source of their own.
     Eds(Eds),
+    /// From the requests, which name addresses.
+    OriginalDst(OriginalDst),
+    /// From a DNS cache, whose hosts requests name.
+    DynamicForwardProxy(DynamicForwardProxy),
+    /// It has none: other clusters have.
+    Aggregate(Aggregate),
 }
 
 /// A cluster of type `EDS`.
@@ -43,6 +53,17 @@ pub struct Eds {
     pub name: String,
     /// `transport_socket_match_criteria` of its health check.
     check_criteria: Option<serde_json::Value>,
+}
+
+/// A cluster of type `envoy.clusters.dynamic_forward_proxy`.
+#[derive(Debug)]
+pub struct DynamicForwardProxy {
+    /// Resolves the hosts.
+    pub cache: Arc<DnsCache>,
+    /// What all its hosts have in common.
+    pub template: Endpoint,
+    /// The port of hosts that name none: 80, or 443 with TLS.
+    pub default_port: u16,
 }
 
 /// What a source says of a cluster of type `EDS`.
@@ -60,8 +81,14 @@ impl Discovery {
         match self {
             Self::Static(hosts) => !hosts.hosts().is_empty(),
             Self::Dns(dns) => !dns.targets.is_empty(),
-            Self::Eds(_) => true,
+            Self::Eds(_) | Self::OriginalDst(_) | Self::DynamicForwardProxy(_) => true,
+            Self::Aggregate(aggregate) => !aggregate.clusters.is_empty(),
         }
+    }
+
+    /// Whether a request names the host that it goes to.
+    pub const fn goes_by_destination(&self) -> bool {
+        matches!(self, Self::OriginalDst(_) | Self::DynamicForwardProxy(_))
     }
 
     /// Its hosts as configured: addresses, or names with the port to connect to.
@@ -74,6 +101,10 @@ impl Discovery {
             Self::Eds(eds) => {
                 vec![format!("those of {} in {}", eds.name, eds.source)]
             }
+            Self::OriginalDst(_) | Self::DynamicForwardProxy(_) => {
+                vec!["those that requests name".to_owned()]
+            }
+            Self::Aggregate(_) => vec!["those of other clusters".to_owned()],
         }
     }
 
@@ -82,7 +113,10 @@ impl Discovery {
         match self {
             Self::Static(hosts) => hosts.hosts().iter().map(|it| it.endpoint.zone()).collect(),
             Self::Dns(dns) => dns.targets.iter().map(|it| it.endpoint.zone()).collect(),
-            Self::Eds(_) => HashSet::new(),
+            Self::Eds(_)
+            | Self::OriginalDst(_)
+            | Self::DynamicForwardProxy(_)
+            | Self::Aggregate(_) => HashSet::new(),
         }
     }
 }

@@ -10,6 +10,8 @@ use crate::upstream::discovery::{Outcome, Refresh};
 #[derive(Debug)]
 pub struct RefreshDelays {
     refresh: Refresh,
+    /// Delay after a failure, unless it is random.
+    failure_rate: Duration,
     /// Bound of the delay after the next failure.
     failure_bound: Duration,
     random: Rng,
@@ -18,7 +20,12 @@ pub struct RefreshDelays {
 impl RefreshDelays {
     /// The state before the first lookup.
     pub fn new(refresh: Refresh, random: Rng) -> Self {
-        let mut delays = Self { refresh, failure_bound: Duration::ZERO, random };
+        Self::with_failure_rate(refresh, refresh.rate, random)
+    }
+
+    /// The same, with another rate after failures.
+    pub fn with_failure_rate(refresh: Refresh, failure_rate: Duration, random: Rng) -> Self {
+        let mut delays = Self { refresh, failure_rate, failure_bound: Duration::ZERO, random };
         delays.on_success();
         delays
     }
@@ -49,7 +56,7 @@ impl RefreshDelays {
     // Default: the rate.
     fn after_failure(&mut self) -> Duration {
         let Some(failure) = self.refresh.failure else {
-            return self.refresh.rate;
+            return self.failure_rate;
         };
         let bound = self.failure_bound;
         self.failure_bound = bound.saturating_mul(2).min(failure.max_interval);

@@ -1,5 +1,7 @@
 //! One priority of a host set, and what it can carry.
 
+use super::division::Selected;
+use super::loads::Availability;
 use super::{DistributionRules, Member};
 use crate::upstream::host::Health;
 
@@ -7,10 +9,8 @@ use crate::upstream::host::Health;
 pub(super) struct Level<'a> {
     /// All its hosts.
     pub(super) members: &'a [Member<'a>],
-    /// What the healthy hosts can carry, in percent of all traffic; at most 100.
-    pub(super) healthy_availability: u32,
-    /// The same for the degraded hosts.
-    pub(super) degraded_availability: u32,
+    /// What they can carry.
+    pub(super) availability: Availability,
 }
 
 /// The hosts by priority; unused priorities are empty.
@@ -44,10 +44,20 @@ impl<'a> Level<'a> {
             let percent = (factor * u128::from(size)).checked_div(all.into()).unwrap_or(0);
             u32::try_from(percent.min(100)).unwrap_or(100)
         };
-        Self {
-            members,
-            healthy_availability: availability(Health::Healthy),
-            degraded_availability: availability(Health::Degraded),
+        let availability = Availability {
+            healthy: availability(Health::Healthy),
+            degraded: availability(Health::Degraded),
+            hosts: members.len(),
+            available: available(members),
+        };
+        Self { members, availability }
+    }
+
+    /// Whether there is any of these hosts.
+    pub(super) fn has(&self, selected: Selected) -> bool {
+        match selected {
+            Selected::All => !self.members.is_empty(),
+            Selected::Of(health) => self.members.iter().any(|it| it.flags.health() == health),
         }
     }
 
@@ -55,13 +65,11 @@ impl<'a> Level<'a> {
     pub(super) fn of_health(&self, health: Health) -> Vec<Member<'a>> {
         self.members.iter().filter(|it| it.flags.health() == health).copied().collect()
     }
+}
 
-    /// Whether so few of its hosts are available that all of them are used.
-    pub(super) fn is_in_panic(&self, rules: &DistributionRules) -> bool {
-        let counted = self.members.iter().filter(|it| !it.flags.is_excluded()).count();
-        let is_available = |it: &&Member<'_>| it.flags.health() != Health::Unhealthy;
-        let available = self.members.iter().filter(is_available).count();
-        let percent = if counted == 0 { 0.0 } else { 100.0 * available as f64 / counted as f64 };
-        percent < rules.healthy_panic_threshold
-    }
+/// The percentage of these hosts that are healthy or degraded.
+fn available(members: &[Member<'_>]) -> f64 {
+    let counted = members.iter().filter(|it| !it.flags.is_excluded()).count();
+    let available = members.iter().filter(|it| it.flags.health() != Health::Unhealthy).count();
+    if counted == 0 { 0.0 } else { 100.0 * available as f64 / counted as f64 }
 }

@@ -6,6 +6,7 @@
 
 mod division;
 mod levels;
+pub mod loads;
 mod localities;
 mod subsets;
 
@@ -16,7 +17,7 @@ use crate::stats::ClusterStats;
 use crate::upstream::balance::table::{Sizes, TableRule};
 use crate::upstream::host::{Health, HealthFlags, Host, Locality};
 
-pub use division::{Candidates, Group};
+pub use division::{Candidates, Division, Group};
 use subsets::Subsets;
 pub use subsets::{Criteria, Fallback, Found, Selector, SelectorFallback, SubsetRules};
 
@@ -26,7 +27,7 @@ pub use subsets::{Criteria, Fallback, Found, Selector, SelectorFallback, SubsetR
 pub struct HostSet {
     hosts: Vec<Arc<Host>>,
     /// The whole set first, then its subsets.
-    divisions: Vec<Vec<Candidates>>,
+    divisions: Vec<Division>,
     subsets: Option<Subsets>,
     priorities_in_use: u64,
     healthy: usize,
@@ -80,7 +81,7 @@ impl HostSet {
         let members: Vec<Member<'_>> = hosts.iter().enumerate().map(member).collect();
         let levels = levels::levels(&members, rules);
         let count = |health| members.iter().filter(|it| it.flags.health() == health).count();
-        let mut divisions = vec![division::candidates(&levels, rules)];
+        let mut divisions = vec![division::division(&levels, rules)];
         let subsets = rules.subsets.as_ref();
         let subsets = subsets.map(|it| Subsets::new(&members, rules, it, &mut divisions));
         Self {
@@ -89,7 +90,9 @@ impl HostSet {
             excluded: members.iter().filter(|it| it.flags.is_excluded()).count(),
             priorities_in_use: levels.iter().filter(|level| !level.members.is_empty()).count()
                 as u64,
-            table_sizes: divisions.first().and_then(|whole| division::table_sizes(whole)),
+            table_sizes: divisions
+                .first()
+                .and_then(|whole| division::table_sizes(&whole.candidates)),
             divisions,
             subsets,
             hosts,
@@ -113,7 +116,7 @@ impl HostSet {
 
     /// Which hosts requests go to: those of the whole set first, then those of each subset. Empty in the
     /// default set; a set without hosts has candidates without hosts.
-    pub fn divisions(&self) -> &[Vec<Candidates>] {
+    pub fn divisions(&self) -> &[Division] {
         &self.divisions
     }
 

@@ -45,7 +45,7 @@ fn hosts(set: &HostSet, wanted: &Value) -> Option<Vec<usize>> {
         Found::Subset(division) | Found::Fallback(division) => division,
         Found::Nothing => return None,
     };
-    let candidates = &set.divisions()[division];
+    let candidates = &set.divisions()[division].candidates;
     Some(candidates.iter().flat_map(|it| &it.groups[0].hosts).map(|index| index + 1).collect())
 }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::division::{self, Candidates};
+use super::division::{self, Division};
 use super::levels::levels;
 use super::{DistributionRules, Member};
 
@@ -118,7 +118,7 @@ impl Subsets {
         members: &[Member<'_>],
         rules: &DistributionRules,
         subset_rules: &Arc<SubsetRules>,
-        divisions: &mut Vec<Vec<Candidates>>,
+        divisions: &mut Vec<Division>,
     ) -> Self {
         let mut hosts = BTreeMap::<String, Vec<Member<'_>>>::new();
         for selector in &subset_rules.selectors {
@@ -133,7 +133,7 @@ impl Subsets {
             }
         }
         let mut add = |members: &[Member<'_>]| {
-            divisions.push(division::candidates(&levels(members, rules), rules));
+            divisions.push(division::division(&levels(members, rules), rules));
             divisions.len() - 1
         };
         let by_criteria = hosts.into_iter().map(|(text, members)| (text, add(&members))).collect();
