@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::json_text as json;
 use super::{Inputs, StreamInfo};
-use crate::filter_state::{self, TlsObject};
+use crate::filter_state::{self, TlsObject, UPSTREAM_ADDRESS};
 use crate::metadata::MetadataOf;
 use crate::untrusted::escape_controls;
 
@@ -113,6 +113,7 @@ impl StateObject {
             Form::Typed if key == TLVS => Self::Tlvs,
             Form::Typed if filter_state::is_json(key) => Self::Json(key.into()),
             Form::Plain if filter_state::is_json(key) => Self::Text(key.into()),
+            _ if key == UPSTREAM_ADDRESS => Self::Hidden,
             _ if key.starts_with("envoy.") && !filter_state::is_settable(key) => {
                 return Err(format!("FILTER_STATE of '{key}' is not implemented by Corvoy"));
             }

@@ -322,7 +322,7 @@ fn route_config(
             RouteConfig::Csrf(Box::new(csrf::compile::policy(schema, context, at, problems)))
         }
         config::Any::DynamicForwardProxyPerRoute(schema) => {
-            RouteConfig::DynamicForwardProxy(dynamic_forward_proxy::compile::of_route(schema)?)
+            RouteConfig::DynamicForwardProxy(dynamic_forward_proxy::compile::of_route(schema))
         }
         config::Any::HttpFault(schema) => {
             RouteConfig::Fault(Box::new(fault::compile::settings(schema, context, at, problems)))

@@ -131,10 +131,8 @@ impl DnsCache {
     #[must_use]
     pub fn may_wait(&self, shard: usize) -> bool {
         let may = self.pending.load(Relaxed) < self.settings.max_pending_requests;
-        let stats = self.stats.shard(shard);
-        stats.rq_pending_open.set(u64::from(!may));
         if !may {
-            stats.dns_rq_pending_overflow.inc();
+            self.stats.shard(shard).dns_rq_pending_overflow.inc();
         }
         may
     }

@@ -30,15 +30,14 @@ impl DynamicForwardProxy {
     }
 }
 
-/// The host that takes the place of the request's on a route; none: it stays.
-pub(in super::super) fn of_route(
-    schema: &config::DynamicForwardProxyPerRoute,
-) -> Option<HostRewrite> {
+/// The host that takes the place of the request's on a route.
+pub(in super::super) fn of_route(schema: &config::DynamicForwardProxyPerRoute) -> HostRewrite {
     let config::DynamicForwardProxyPerRoute { host_rewrite_literal, host_rewrite_header } = schema;
     let literal = host_rewrite_literal.as_ref().filter(|host| !host.is_empty());
     let header = host_rewrite_header.as_ref().filter(|name| !name.is_empty());
-    literal.map(|host| HostRewrite::To(host.as_bytes().into())).or_else(|| {
-        let name = header?.to_ascii_lowercase().into_bytes();
-        Some(HostRewrite::ByHeader(name.into()))
-    })
+    match (literal, header) {
+        (Some(host), _) => HostRewrite::To(host.as_bytes().into()),
+        (None, Some(name)) => HostRewrite::ByHeader(name.to_ascii_lowercase().into_bytes().into()),
+        (None, None) => HostRewrite::Kept,
+    }
 }

@@ -27,6 +27,8 @@ pub struct DynamicForwardProxy {
 /// What a level of a route says: the host that takes the place of the request's.
 #[derive(Debug)]
 pub enum HostRewrite {
+    /// None.
+    Kept,
     /// This one.
     To(Box<[u8]>),
     /// The first value of this header, in lower case, if there is one.
@@ -116,6 +118,7 @@ impl HostRewrite {
     fn apply(&self, cx: &mut Context<'_, '_>) {
         let request = &mut cx.core.heads.request;
         match self {
+            Self::Kept => {}
             Self::To(host) => request.set_authority(host),
             Self::ByHeader(name) => {
                 if let Some(host) = request.fields.find(name).map(<[u8]>::to_vec) {
