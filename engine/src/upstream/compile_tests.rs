@@ -76,16 +76,9 @@ fn the_name_in_stats_may_differ_and_has_no_colons() {
 
 #[test]
 fn what_is_not_implemented_is_rejected_by_name() {
-    for (schema, expected) in [
-        (json!({"lb_policy": "CLUSTER_PROVIDED"}), "clusters[0].lb_policy: CLUSTER_PROVIDED"),
-        (
-            json!({"track_cluster_stats": {"timeout_budgets": true}}),
-            "clusters[0].track_cluster_stats.timeout_budgets: timeout_budgets",
-        ),
-    ] {
-        let rejected = problem(schema);
-        assert_eq!(rejected, format!("{expected} is not implemented yet"));
-    }
+    let schema = json!({"track_cluster_stats": {"timeout_budgets": true}});
+    let expected = "clusters[0].track_cluster_stats.timeout_budgets: timeout_budgets";
+    assert_eq!(problem(schema), format!("{expected} is not implemented yet"));
 }
 
 #[test]

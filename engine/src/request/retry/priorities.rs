@@ -87,11 +87,11 @@ mod tests {
         let (mut tried, levels) = (PreviousPriorities::default(), levels(&[100, 100, 100]));
         assert_eq!(tried.loads(&levels, 1), None);
         tried.note(0);
-        assert_eq!(healthy(tried.loads(&levels, 1)), Some(vec![0, 50, 50]));
+        assert_eq!(healthy(tried.loads(&levels, 1)), Some(vec![0, 100, 0]));
         tried.note(1);
         assert_eq!(healthy(tried.loads(&levels, 1)), Some(vec![0, 0, 100]));
         tried.note(2);
-        assert_eq!(healthy(tried.loads(&levels, 1)), Some(vec![34, 33, 33]));
+        assert_eq!(healthy(tried.loads(&levels, 1)), Some(vec![100, 0, 0]));
         // From here on it begins anew.
         assert_eq!(tried.loads(&levels, 1), None);
     }
