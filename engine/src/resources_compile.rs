@@ -268,9 +268,15 @@ pub(crate) fn check_use_of_clusters(
         return;
     }
     let at = resources.field("clusters");
+    let in_others = clusters.iter().flat_map(|cluster| match &cluster.discovery {
+        Discovery::Aggregate(aggregate) => aggregate.clusters.as_slice(),
+        _ => &[],
+    });
+    let in_others: HashSet<usize> = in_others.map(|number| number.index()).collect();
     for (index, cluster) in clusters.iter().enumerate() {
         let at = at.index(index);
-        if !used.contains(&cluster.number.index()) {
+        let number = cluster.number.index();
+        if !used.contains(&number) && !in_others.contains(&number) {
             if !is_any_used {
                 problems.warn(&at.field("name"), "nothing uses this cluster");
             }
