@@ -43,6 +43,7 @@ mod examples;
 mod explain;
 #[cfg(test)]
 mod ext_authz;
+mod ext_proc;
 #[cfg(test)]
 mod fairness;
 #[cfg(test)]

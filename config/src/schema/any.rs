@@ -97,6 +97,8 @@ any! {
     ExpressionFilter = "envoy.extensions.access_loggers.filters.cel.v3.ExpressionFilter",
     ExtAuthz = "envoy.extensions.filters.http.ext_authz.v3.ExtAuthz",
     ExtAuthzPerRoute = "envoy.extensions.filters.http.ext_authz.v3.ExtAuthzPerRoute",
+    ExtProc = "envoy.extensions.filters.http.ext_proc.v3.ExternalProcessor",
+    ExtProcPerRoute = "envoy.extensions.filters.http.ext_proc.v3.ExtProcPerRoute",
     ExtensionWithMatcher = "envoy.extensions.common.matching.v3.ExtensionWithMatcher",
     ExtensionWithMatcherPerRoute =
         "envoy.extensions.common.matching.v3.ExtensionWithMatcherPerRoute",

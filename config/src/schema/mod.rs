@@ -23,6 +23,7 @@ mod compression;
 mod core;
 mod discovery;
 mod ext_authz;
+mod ext_proc;
 mod fault;
 mod grpc_filters;
 mod health_check;
@@ -54,6 +55,7 @@ pub use compression::*;
 pub use core::*;
 pub use discovery::*;
 pub use ext_authz::*;
+pub use ext_proc::*;
 pub use fault::*;
 pub use grpc_filters::*;
 pub use health_check::*;
@@ -114,6 +116,7 @@ pub fn coverage() -> impl Iterator<Item = &'static Coverage> {
         CORE,
         DISCOVERY,
         EXT_AUTHZ,
+        EXT_PROC,
         FAULT,
         GRPC_FILTERS,
         HEALTH_CHECK,

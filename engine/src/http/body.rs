@@ -129,6 +129,8 @@ pub enum Fault {
     Source,
     /// Sending to the sink failed.
     Sink,
+    /// A filter ends the exchange with a reply of its own.
+    Replaced,
 }
 
 #[cfg(test)]

@@ -295,7 +295,7 @@ pub(super) fn step_upload<C: ClientEnd>(
                     let moved = exchange.core.advance(Way::Request, upload);
                     moved.map_err(|fault| upload_fault(exchange, fault))?;
                 }
-                Passage::Open | Passage::Until(_) => break,
+                Passage::Open | Passage::Until(_) | Passage::Blocked => break,
             }
         }
         if exchange.core.shard.budget().is_spent() {
@@ -328,6 +328,7 @@ pub(super) fn upload_fault<C: ClientEnd>(exchange: &mut Exchange<'_, C>, fault: 
             }
             Failed::ClientError(reject)
         }
+        Fault::Replaced => Failed::Replied,
     }
 }
 

@@ -165,13 +165,20 @@ async fn end_held<C: ClientEnd>(
     origin: Origin,
     broken: Broken,
 ) -> Ended {
-    if let Broken::Replaced(reply) = broken {
-        origin.close(ClosedBy::Us);
-        return exchange.reply_past_filters(reply).await;
+    let replaced = match broken {
+        Broken::Replaced(reply) => Some(reply),
+        Broken::Response(Fault::Replaced) => exchange.core.replacement.take(),
+        broken => {
+            let (ended, by) = end(exchange, &origin, &broken);
+            origin.close(by);
+            return ended;
+        }
+    };
+    origin.close(ClosedBy::Us);
+    match replaced {
+        Some(reply) => exchange.reply_past_filters(reply).await,
+        None => Ended::Cut,
     }
-    let (ended, by) = end(exchange, &origin, &broken);
-    origin.close(by);
-    ended
 }
 
 /// Why a response was cut off.
@@ -327,7 +334,7 @@ fn step<C: ClientEnd>(
                 Passage::Ready => {
                     exchange.core.advance(Way::Response, down).map_err(Broken::Response)?;
                 }
-                Passage::Open | Passage::Until(_) => return Ok(()),
+                Passage::Open | Passage::Until(_) | Passage::Blocked => return Ok(()),
             }
         }
         if exchange.core.shard.budget().is_spent() {
@@ -352,6 +359,7 @@ fn step_upload<C: ClientEnd>(
             ..Interest::default()
         })),
         Err(Failed::Upstream { .. }) => Ok(None),
+        Err(Failed::Replied) => Err(Broken::Response(Fault::Replaced)),
         Err(_) => Err(Broken::Client),
     }
 }
@@ -370,6 +378,13 @@ fn end<C: ClientEnd>(
         Broken::Response(Fault::Sink) => {
             exchange.client.gone();
             (Ended::Over, ClosedBy::Us)
+        }
+        // As in Envoy, it comes too late to be sent.
+        Broken::Response(Fault::Replaced) => {
+            if let Some(reply) = exchange.core.replacement.take() {
+                exchange.core.note_details(reply.details);
+            }
+            (Ended::Cut, ClosedBy::Us)
         }
         Broken::Response(Fault::Malformed(reject)) if reject.misdeed == Misdeed::Content => {
             exchange.core.note_details(reject.details);

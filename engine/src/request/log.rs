@@ -81,7 +81,7 @@ impl Core<'_> {
     }
 
     /// Notes what is special about the response of a host.
-    pub(super) fn note_details(&mut self, details: &'static str) {
+    pub(super) fn note_details(&mut self, details: impl Into<Cow<'static, str>>) {
         self.record.details = Some(details.into());
     }
 

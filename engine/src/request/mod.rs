@@ -584,6 +584,6 @@ impl<C: ClientEnd> Exchange<'_, C> {
         origin: Option<&'b Origin>,
         want: Interest,
     ) -> impl Future<Output = Ready> + use<'b, C> {
-        wait(&self.client, self.core.given, origin, want)
+        wait(&self.client, self.core.given, self.core.filters.as_deref(), origin, want)
     }
 }

@@ -218,18 +218,24 @@ impl<C: ClientEnd> Exchange<'_, C> {
         core.filter_response_head(Some(&reply), BodyLength::Length(length));
         core.drop_request_body();
         let mut body = ReplyBody::InReply;
-        while core.is_held_up() {
+        while self.core.is_held_up() {
             if body == ReplyBody::InReply {
+                let core = &mut self.core;
                 core.hold_reply(reply.body_for(Some(&core.heads.request)));
                 body = ReplyBody::Held;
             }
+            if !self.core.has_held_enough() && Box::pin(self.wait_for_reply_answer()).await.is_err()
+            {
+                return Ended::Over;
+            }
             let length = BodyLength::Length(length);
-            if let Some(other) = core.go_on_with_response_head(Some(&reply), length) {
-                core.flags = reply.flags;
+            if let Some(other) = self.core.go_on_with_response_head(Some(&reply), length) {
+                self.core.flags = reply.flags;
                 // Boxed, so that the future of every other request stays small.
                 return Box::pin(self.reply_past_filters(other)).await;
             }
         }
+        let core = &mut self.core;
         // A filter cannot say what happens to the connection.
         headers::remove_hop_by_hop(&mut core.heads.response, false);
         if core.filters_see_response() || body == ReplyBody::Held {

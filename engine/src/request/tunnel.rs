@@ -254,6 +254,6 @@ fn step_down<C: ClientEnd>(
 const fn broken(fault: Fault, source: Broken, sink: Broken) -> Broken {
     match fault {
         Fault::Sink => sink,
-        Fault::Source | Fault::Truncated | Fault::Malformed(_) => source,
+        Fault::Source | Fault::Truncated | Fault::Malformed(_) | Fault::Replaced => source,
     }
 }

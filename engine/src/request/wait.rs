@@ -4,6 +4,7 @@ use std::future::poll_fn;
 use std::task::Poll;
 
 use super::end::ClientEnd;
+use super::filters::Active;
 use super::given::Given;
 use crate::pipe::outlet::Outlet;
 use crate::upstream::origin::Origin;
@@ -45,10 +46,12 @@ impl Ready {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Unsent;
 
-/// Waits until something of `want` is ready or the alarm, which the caller has set, expires.
+/// Waits until something of `want` is ready, a filter gets an answer that it waits for, or the alarm, which
+/// the caller has set, expires.
 pub(super) fn wait<'a, C: ClientEnd>(
     client: &'a C,
     given: &'a Given,
+    filters: Option<&'a Active>,
     origin: Option<&'a Origin>,
     want: Interest,
 ) -> impl Future<Output = Ready> + use<'a, C> {
@@ -69,6 +72,11 @@ pub(super) fn wait<'a, C: ClientEnd>(
         }
         if !want.client_in && !want.client_out && client.poll_gone(cx).is_ready() {
             (ready.client_gone, any) = (true, true);
+        }
+        if let Some(filters) = filters
+            && filters.poll_answers(cx, given.shard.clock.now()).is_ready()
+        {
+            any = true;
         }
         if given.alarm.poll_expired(cx).is_ready() {
             (ready.timed_out, any) = (true, true);
@@ -95,7 +103,7 @@ pub(super) async fn send_all<C: ClientEnd>(
             return Ok(());
         }
         let want = Interest { client_out: true, ..Interest::default() };
-        if wait(client, given, None, want).await.timed_out {
+        if wait(client, given, None, None, want).await.timed_out {
             return Err(Unsent);
         }
     }

@@ -154,6 +154,34 @@ impl Channel {
         Poll::Pending
     }
 
+    /// Ready when there is something of the response to take, or it has ended.
+    pub(super) fn poll_received(&self, cx: &Context<'_>) -> Poll<()> {
+        let response = self.response.borrow();
+        if response.ended.is_some() || !response.body.is_empty() {
+            return Poll::Ready(());
+        }
+        drop(self.calling.replace(Some(cx.waker().clone())));
+        Poll::Pending
+    }
+
+    /// Takes what has come of the response's body.
+    pub(super) fn take_received(&self) -> Vec<u8> {
+        let taken = std::mem::take(&mut self.response.borrow_mut().body);
+        if !taken.is_empty() {
+            self.wake_exchange();
+        }
+        taken
+    }
+
+    /// The status of the response, once its head is here.
+    pub(super) fn response_status(&self) -> Option<u16> {
+        self.response.borrow().head.as_ref().map(|head| head.status)
+    }
+
+    pub(super) fn has_ended(&self) -> bool {
+        self.response.borrow().ended.is_some()
+    }
+
     pub(super) fn take_whole(&self) -> Result<Response, CallFailed> {
         let Received { head, body, trailers, ended } = self.response.take();
         if body.len() > self.most {

@@ -92,14 +92,7 @@ pub(crate) fn grpc(
     let target = context.target(cluster_name, timeout, None, &at_cluster, problems);
     check_word(authority, &at_envoy.field("authority"), problems);
     let authority = if authority.is_empty() { cluster_name } else { authority };
-    let at_metadata = at.field("initial_metadata");
-    let metadata = initial_metadata.iter().enumerate().filter_map(|(i, header)| {
-        let at = at_metadata.index(i);
-        let (name, value) = header_of(header, &at, problems)?;
-        let action = AppendAction::AppendIfExistsOrAdd;
-        Some(HeaderAddition { name, value, action, keep_empty: false })
-    });
-    let metadata = metadata.collect();
+    let metadata = metadata(initial_metadata, &at.field("initial_metadata"), problems);
     Some(GrpcMethod {
         target: target?,
         path: path.into(),
@@ -110,6 +103,20 @@ pub(crate) fn grpc(
         message_max: max_receive_message_length
             .map_or(limits::CALL_RESPONSE_BYTES_MAX, |bytes| bytes as usize),
     })
+}
+
+/// What calls carry.
+pub(crate) fn metadata(
+    schema: &[config::HeaderValue],
+    at: &Path,
+    problems: &mut Problems,
+) -> Box<[HeaderAddition]> {
+    let each = schema.iter().enumerate().filter_map(|(i, header)| {
+        let (name, value) = header_of(header, &at.index(i), problems)?;
+        let action = AppendAction::AppendIfExistsOrAdd;
+        Some(HeaderAddition { name, value, action, keep_empty: false })
+    });
+    each.collect()
 }
 
 /// Calls over HTTP.

@@ -1,4 +1,4 @@
-//! Unary gRPC calls.
+//! gRPC calls with one message each way; [`GrpcMethod::open`] begins a stream.
 //!
 //! <https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>
 
@@ -7,9 +7,13 @@ use std::time::Duration;
 
 use prost::Message;
 
+use super::grpc_stream::GrpcStream;
 use super::{Body, Call, CallFailed, Response, Target};
 use crate::format::Inputs;
-use crate::http::{FieldName, Fields, JOINED_IN_REQUESTS, Method, RequestHead, Scheme, Version};
+use crate::http::{
+    BodyLength, FieldName, Fields, JOINED_IN_REQUESTS, Method, RequestHead, Scheme, Version,
+};
+use crate::limits;
 use crate::request::given::Given;
 use crate::request::route::HeaderAddition;
 use crate::request::route::action::stream_duration::set_grpc_timeout;
@@ -31,7 +35,7 @@ pub struct GrpcMethod {
 }
 
 /// What precedes a message: whether it is compressed, and its length.
-const FRAME_BYTES: usize = 5;
+pub(super) const FRAME_BYTES: usize = 5;
 
 /// Why a call has no answer: `grpc-status`.
 ///
@@ -40,23 +44,43 @@ const FRAME_BYTES: usize = 5;
 pub struct Status(pub u32);
 
 impl Status {
+    /// The call has succeeded.
+    pub const OK: Self = Self(0);
     const UNKNOWN: Self = Self(2);
-    const RESOURCE_EXHAUSTED: Self = Self(8);
-    const INTERNAL: Self = Self(13);
-    const UNAVAILABLE: Self = Self(14);
+    pub(super) const RESOURCE_EXHAUSTED: Self = Self(8);
+    /// A message makes no sense.
+    pub const INTERNAL: Self = Self(13);
+    pub(super) const UNAVAILABLE: Self = Self(14);
 }
 
 impl GrpcMethod {
     /// Begins a call with `message`, on behalf of the client of `given`. `inputs` is what its metadata can
     /// refer to.
     pub fn call(&self, given: &Given, inputs: &Inputs<'_>, message: &impl Message) -> Option<Call> {
-        let mut body = vec![0];
-        let length = u32::try_from(message.encoded_len()).ok()?;
-        body.extend_from_slice(&length.to_be_bytes());
-        message.encode(&mut body).ok()?;
+        let body = frame(message)?;
         let fill = |head: &mut RequestHead| self.fill(given, inputs, head);
         let most = self.message_max.saturating_add(FRAME_BYTES);
         Call::start(given, &self.target, fill, Body::Whole(&body), most)
+    }
+
+    /// Begins a stream in both directions on behalf of the client of `given`, with this metadata besides its
+    /// own. `inputs` is what its own can refer to.
+    pub fn open(
+        &self,
+        given: &Given,
+        inputs: &Inputs<'_>,
+        metadata: &[HeaderAddition],
+    ) -> Option<GrpcStream> {
+        let fill = |head: &mut RequestHead| {
+            self.fill(given, inputs, head);
+            for addition in metadata {
+                head.fields.remove_other(&addition.name);
+                add(addition, inputs, head);
+            }
+        };
+        let body = Body::Later(BodyLength::Chunked);
+        let call = Call::start(given, &self.target, fill, body, limits::BLOCK_BYTES)?;
+        Some(GrpcStream::new(call, self.message_max))
     }
 
     fn fill(&self, given: &Given, inputs: &Inputs<'_>, head: &mut RequestHead) {
@@ -78,16 +102,29 @@ impl GrpcMethod {
             fields.append(FieldName::XForwardedFor, address.to_string().as_bytes());
         }
         for addition in &self.metadata {
-            let mut value = Vec::new();
-            addition.write_value(inputs, &mut value);
-            if !value.is_empty() {
-                addition.put(&value, fields, JOINED_IN_REQUESTS);
-            }
+            add(addition, inputs, head);
         }
         if self.envoy_headers {
-            fields.set(FieldName::XEnvoyInternal, b"true");
+            head.fields.set(FieldName::XEnvoyInternal, b"true");
         }
     }
+}
+
+fn add(addition: &HeaderAddition, inputs: &Inputs<'_>, head: &mut RequestHead) {
+    let mut value = Vec::new();
+    addition.write_value(inputs, &mut value);
+    if !value.is_empty() {
+        addition.put(&value, &mut head.fields, JOINED_IN_REQUESTS);
+    }
+}
+
+/// A message in its frame; none: it is too long for one.
+pub(super) fn frame(message: &impl Message) -> Option<Vec<u8>> {
+    let mut frame = vec![0];
+    let length = u32::try_from(message.encoded_len()).ok()?;
+    frame.extend_from_slice(&length.to_be_bytes());
+    message.encode(&mut frame).ok()?;
+    Some(frame)
 }
 
 /// The message in the response to a unary call.
@@ -95,19 +132,15 @@ impl GrpcMethod {
 /// # Errors
 /// The status of the call, if it is not OK.
 pub fn message(response: Result<Response, CallFailed>) -> Result<Vec<u8>, Status> {
-    let Response { head, mut body, trailers } = response.map_err(|failed| match failed {
+    let response = response.map_err(|failed| match failed {
         CallFailed::Reset => Status::UNAVAILABLE,
         CallFailed::TooLarge => Status::RESOURCE_EXHAUSTED,
     })?;
-    let trailers = Fields::of_lines(&trailers);
-    // Without a body the head has what else the trailers have.
-    let status = status_of(&trailers).or_else(|| status_of(&head.fields));
-    match status {
-        Some(Status(0)) => {}
-        Some(status) => return Err(status),
-        None if head.status == 200 => return Err(Status::UNKNOWN),
-        None => return Err(Status(crate::http::grpc::status_of_http(head.status).into())),
+    match status(&response) {
+        Status::OK => {}
+        status => return Err(status),
     }
+    let mut body = response.body;
     let Some((&compressed, rest)) = body.split_first() else { return Err(Status::INTERNAL) };
     let Some((length, message)) = rest.split_first_chunk() else { return Err(Status::INTERNAL) };
     // No compression was offered.
@@ -116,6 +149,18 @@ pub fn message(response: Result<Response, CallFailed>) -> Result<Vec<u8>, Status
     }
     body.drain(..FRAME_BYTES);
     Ok(body)
+}
+
+/// The status with which a response ends.
+pub(super) fn status(response: &Response) -> Status {
+    let Response { head, trailers, .. } = response;
+    let trailers = Fields::of_lines(trailers);
+    // Without a body the head has what else the trailers have.
+    match status_of(&trailers).or_else(|| status_of(&head.fields)) {
+        Some(status) => status,
+        None if head.status == 200 => Status::UNKNOWN,
+        None => Status(crate::http::grpc::status_of_http(head.status).into()),
+    }
 }
 
 fn status_of(fields: &Fields) -> Option<Status> {

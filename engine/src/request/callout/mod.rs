@@ -13,6 +13,7 @@ mod channel;
 pub(crate) mod compile;
 mod end;
 pub mod grpc;
+pub mod grpc_stream;
 pub mod json;
 mod serve;
 
@@ -190,6 +191,29 @@ impl Call {
     /// Ends the request, with these trailers: field lines, or nothing.
     pub fn end(&self, trailers: Vec<u8>) {
         self.channel.end_request(trailers);
+    }
+
+    /// Ready when there is something of the response to take, or it has ended.
+    pub fn poll_received(&self, cx: &Context<'_>) -> Poll<()> {
+        self.channel.poll_received(cx)
+    }
+
+    /// Takes what has come of the response's body since it was last called.
+    #[must_use]
+    pub fn take_received(&self) -> Vec<u8> {
+        self.channel.take_received()
+    }
+
+    /// The status of the response, once its head is here.
+    #[must_use]
+    pub fn response_status(&self) -> Option<u16> {
+        self.channel.response_status()
+    }
+
+    /// Whether the response has ended, or there will be none.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.channel.has_ended()
     }
 
     /// Lets the call run to its end without its caller; the response is discarded.

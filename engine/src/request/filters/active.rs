@@ -1,10 +1,10 @@
 //! The chain at work for one request.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 use std::task::{self, Poll};
 
-use super::body::{Lane, Sees};
+use super::body::{Inside, Lane, Sees};
 use super::compressor::Decision;
 use super::piece::Piece;
 use super::selector::{self, Late};
@@ -16,6 +16,7 @@ use crate::request::Core;
 use crate::request::reply::LocalReply;
 use crate::request::route::Route;
 use crate::request::stream::Stream;
+use crate::shard::clock::Millis;
 
 /// The direction of a message.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -40,13 +41,31 @@ pub(in crate::request) struct Active {
     /// How many have let the head of the request pass. In front of the next one the body waits that it
     /// wants to have as a whole.
     pub(super) passed: usize,
-    /// In front of this one the response waits until all of it is there.
+    /// In front of this one the response waits.
     holding: Option<usize>,
+    /// What it waits for there.
+    held_for: Cell<HeldFor>,
     pub(super) shared: Shared,
     /// A part of a body that is being received.
     pub(super) received: Piece,
     /// What a filter has just put out.
     pub(super) output: Piece,
+}
+
+/// What the head of a response waits for in front of a filter.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(in crate::request) enum HeldFor {
+    /// All of the body.
+    #[default]
+    Body,
+    /// All of the body, or so many bytes of it.
+    BodyUpTo(usize),
+    /// An answer to the filter.
+    Answer,
+    /// The same, or a part of the body.
+    AnswerOrBody,
+    /// Nothing more: the filter has its answer.
+    Nothing,
 }
 
 #[derive(Debug)]
@@ -131,7 +150,7 @@ pub(in crate::request) struct Context<'c, 'a> {
     /// What the route says to the filter, the most specific level first.
     pub(super) configs: &'c [Arc<RouteConfig>],
     /// The body, if the filter has waited for it.
-    pub(super) held: &'c Piece,
+    pub(super) held: &'c mut Piece,
     /// Of the response, once it is on its way.
     pub(super) response_body: BodyLength,
     /// The local reply whose head it is.
@@ -140,6 +159,8 @@ pub(in crate::request) struct Context<'c, 'a> {
     upstream: Option<&'c Chain>,
     /// What the filter wants to see of the request and of the response.
     sees: (&'c mut Sees, &'c mut Sees),
+    /// What it holds of the request and of the response.
+    inside: (&'c Cell<Inside>, &'c Cell<Inside>),
     shared: &'c mut Shared,
 }
 
@@ -207,6 +228,27 @@ impl<'c, 'a> Context<'c, 'a> {
     pub(super) fn resize_response(&mut self, bytes: u64) {
         self.see_body(Way::Response);
         self.shared.response_length = ResponseLength::Known(bytes);
+    }
+
+    /// The filter puts out a body of its own, which has so many bytes, or any number of them.
+    pub(super) fn put_out(&mut self, way: Way, length: BodyLength) {
+        self.see_body(way);
+        self.set_length(way, length);
+        match way {
+            Way::Request => self.inside.0.set(Inside::PerhapsMore),
+            Way::Response => self.inside.1.set(Inside::PerhapsMore),
+        }
+    }
+
+    /// The body has this length when it has passed the filter.
+    pub(super) const fn set_length(&mut self, way: Way, length: BodyLength) {
+        match (way, length) {
+            (Way::Request, length) => self.core.body = length,
+            (Way::Response, BodyLength::Length(bytes)) => {
+                self.shared.response_length = ResponseLength::Known(bytes);
+            }
+            (Way::Response, _) => self.shared.response_length = ResponseLength::Unknown,
+        }
     }
 
     /// A filter translates between gRPC and something else: local replies are for a client that does, or does
@@ -403,8 +445,9 @@ impl Active {
             }
             match self.call(at, core, call, |filter, state, cx| filter.response_head(state, cx)) {
                 None | Some(Back::Continue) => {}
-                Some(Back::Hold) => {
+                Some(Back::Hold(held_for)) => {
                     self.holding = Some(at);
+                    self.held_for.set(held_for);
                     return Err(HeldUp::Waiting);
                 }
                 Some(Back::Replace(reply)) => return Err(HeldUp::Replaced(reply)),
@@ -464,9 +507,52 @@ impl Active {
     }
 
     /// Ready when the answer is here that the next filter waits for.
-    pub(super) fn poll_answer(&self, cx: &task::Context<'_>) -> Poll<()> {
+    pub(super) fn poll_answer(&self, cx: &task::Context<'_>, now: Millis) -> Poll<()> {
         let next = self.running.get(self.passed);
-        next.map_or(Poll::Ready(()), |running| running.state.poll_answer(cx))
+        next.map_or(Poll::Ready(()), |running| running.state.poll_answer(Way::Request, cx, now))
+    }
+
+    /// Ready when an answer is here that a filter waits for with a response or with a body. The filter gets
+    /// them again then.
+    pub(in crate::request) fn poll_answers(&self, cx: &task::Context<'_>, now: Millis) -> Poll<()> {
+        let mut any = Poll::Pending;
+        for (at, running) in self.running.iter().enumerate() {
+            for way in [Way::Request, Way::Response] {
+                let inside = &running.lane(way).inside;
+                let asks = matches!(inside.get(), Inside::Asking | Inside::Blocked);
+                let holds = way == Way::Response && self.holds_for_answer(at);
+                if (asks || holds) && running.state.poll_answer(way, cx, now).is_ready() {
+                    if asks {
+                        inside.set(Inside::PerhapsMore);
+                    }
+                    if holds {
+                        self.held_for.set(HeldFor::Nothing);
+                    }
+                    any = Poll::Ready(());
+                }
+            }
+        }
+        any
+    }
+
+    /// When the nearest filter gives up waiting for an answer.
+    pub(super) fn answer_deadline(&self) -> Option<Millis> {
+        self.running.iter().filter_map(|running| running.state.answer_deadline()).min()
+    }
+
+    fn holds_for_answer(&self, at: usize) -> bool {
+        self.holding == Some(at)
+            && matches!(self.held_for.get(), HeldFor::Answer | HeldFor::AnswerOrBody)
+    }
+
+    /// Whether the head of the response waits for an answer, and its body is to stay where it is.
+    pub(super) fn awaits_only_answer(&self) -> bool {
+        self.holding.is_some() && matches!(self.held_for.get(), HeldFor::Answer | HeldFor::Nothing)
+    }
+
+    /// What the head of the response waits for, if it waits.
+    pub(super) fn held_for(&self) -> Option<HeldFor> {
+        self.holding.map(|_| self.held_for.get())
     }
 
     /// Calls `what` with a filter.
@@ -480,6 +566,7 @@ impl Active {
         let chain = &core.given.service.filters;
         let running = self.running.get_mut(at)?;
         let Running { filter, origin, state, request, response } = running;
+        let inside = (&request.inside, &response.inside);
         let plan = chain.plan(core.record.route);
         let (Named { name, filter, .. }, configs, upstream) = match chain.get(*filter) {
             Some(named) => (named, plan.configs(*filter, at), None),
@@ -501,13 +588,14 @@ impl Active {
             selected: selected.as_deref(),
             configs,
             held: match call.way {
-                Way::Request => &request.waiting,
-                Way::Response => &response.waiting,
+                Way::Request => &mut request.waiting,
+                Way::Response => &mut response.waiting,
             },
             response_body: call.response_body,
             reply: call.reply,
             upstream,
             sees: (&mut request.sees, &mut response.sees),
+            inside,
             shared: &mut self.shared,
         };
         Some(what(filter, state, &mut cx))
@@ -532,11 +620,13 @@ impl Active {
             upstream_holds,
             passed,
             holding,
+            held_for,
             shared,
             received,
             output,
         } = self;
         running.clear();
+        held_for.set(HeldFor::Body);
         *of_manager = 0;
         *upstream = None;
         *upstream_holds = false;

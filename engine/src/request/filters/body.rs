@@ -4,7 +4,11 @@
 //! put out has gone on, and puts out little at once: so little of a body is held, whatever a filter makes of
 //! it, and a sink that takes nothing stops the source.
 //!
+//! A filter may also wait for an answer: it is called again when it has one.
+//!
 //! Invariant: a body passes the filters in order, and nothing is received for it while a part of it waits.
+
+use std::cell::Cell;
 
 use super::active::{Active, Running, Way};
 use super::piece::{Piece, change_trailers};
@@ -29,17 +33,21 @@ pub(super) struct Lane {
     /// What the filter has not taken yet.
     pub(super) waiting: Piece,
     /// What the filter has taken and not put out yet.
-    inside: Inside,
+    pub(super) inside: Cell<Inside>,
     /// The filter takes nothing before this time.
     resumes: Millis,
 }
 
 /// Whether a filter puts out more without being given anything.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-enum Inside {
+pub(super) enum Inside {
     #[default]
     Nothing,
     PerhapsMore,
+    /// When it gets an answer; it takes more meanwhile.
+    Asking,
+    /// When it gets an answer; it takes nothing meanwhile.
+    Blocked,
 }
 
 /// What a filter has done with the part of a body that it was given.
@@ -51,6 +59,10 @@ pub(super) enum Progress {
     PerhapsMore,
     /// It takes the rest at this time.
     Until(Millis),
+    /// It has taken all of it, and puts it out when it gets an answer. It takes more meanwhile.
+    Asking,
+    /// It goes on when it gets an answer, and takes nothing meanwhile.
+    Blocked,
 }
 
 /// What a body does at the moment.
@@ -62,6 +74,8 @@ pub(in crate::request) enum Passage {
     Ready,
     /// A part of it waits for this time.
     Until(Millis),
+    /// A filter waits for an answer before it takes more.
+    Blocked,
 }
 
 /// Where a body leaves the filters.
@@ -100,7 +114,9 @@ impl Active {
         let mut order = self.order(way, exit).rev();
         let last = order.find_map(|at| self.waiting(way, at));
         match last {
+            None if way == Way::Response && self.awaits_only_answer() => Passage::Blocked,
             None => Passage::Open,
+            Some(lane) if lane.inside.get() == Inside::Blocked => Passage::Blocked,
             Some(lane) if lane.resumes <= now => Passage::Ready,
             Some(lane) => Passage::Until(lane.resumes),
         }
@@ -149,13 +165,15 @@ impl Active {
     fn movable(&self, way: Way, now: Millis, exit: Exit) -> Option<usize> {
         let mut order = self.order(way, exit).rev();
         let (at, lane) = order.find_map(|at| Some((at, self.waiting(way, at)?)))?;
-        (lane.resumes <= now).then_some(at)
+        (lane.resumes <= now && lane.inside.get() != Inside::Blocked).then_some(at)
     }
 
     /// The lane of a filter, if something waits there.
     fn waiting(&self, way: Way, at: usize) -> Option<&Lane> {
         let lane = self.running.get(at)?.lane(way);
-        (!lane.waiting.is_empty() || lane.inside == Inside::PerhapsMore).then_some(lane)
+        let inside = lane.inside.get();
+        let waits = matches!(inside, Inside::PerhapsMore | Inside::Blocked);
+        (waits || !lane.waiting.is_empty()).then_some(lane)
     }
 
     /// The first filter behind `at` that wants to see something; behind none, the first one of all.
@@ -218,10 +236,12 @@ impl Active {
                 Way::Response => response,
             };
             lane.waiting = input;
-            lane.inside = match progress {
+            lane.inside.set(match progress {
                 Some(Ok(Progress::PerhapsMore)) => Inside::PerhapsMore,
+                Some(Ok(Progress::Asking)) => Inside::Asking,
+                Some(Ok(Progress::Blocked)) => Inside::Blocked,
                 _ => Inside::Nothing,
-            };
+            });
             lane.resumes = match progress {
                 Some(Ok(Progress::Until(time))) => time,
                 _ => 0,

@@ -16,6 +16,7 @@ use super::csrf::{self, Csrf};
 use super::decompressor::Decompressor;
 use super::dynamic_forward_proxy::{self, DynamicForwardProxy};
 use super::ext_authz::{self, ExtAuthz};
+use super::ext_proc::{self, ExtProc};
 use super::fault::{self, Fault};
 use super::grpc_http1_bridge::GrpcHttp1Bridge;
 use super::grpc_http1_reverse_bridge::GrpcHttp1ReverseBridge;
@@ -166,6 +167,9 @@ pub(super) fn filter(
         }
         config::Any::ExtAuthz(schema) => {
             Filter::ExtAuthz(Box::new(ExtAuthz::compile(schema, context, at, problems)?))
+        }
+        config::Any::ExtProc(schema) => {
+            Filter::ExtProc(Box::new(ExtProc::compile(schema, context, at, problems)?))
         }
         config::Any::GlobalRateLimit(schema) => {
             let filter = GlobalRateLimit::compile(schema, context, at, problems)?;
@@ -329,6 +333,10 @@ fn route_config(
         }
         config::Any::ExtAuthzPerRoute(schema) => {
             RouteConfig::ExtAuthz(ext_authz::compile::of_route(schema, context, at, problems)?)
+        }
+        config::Any::ExtProcPerRoute(schema) => {
+            let config = ext_proc::compile::of_route(schema, context, at, problems)?;
+            RouteConfig::ExtProc(Box::new(config))
         }
         config::Any::GlobalRateLimitPerRoute(schema) => {
             let config = ratelimit::compile::of_route(schema, context, at, problems)?;

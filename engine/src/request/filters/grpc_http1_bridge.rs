@@ -2,7 +2,7 @@
 //! in the head of the response, which waits for the trailers.
 
 use super::grpc_stats::frames::HEAD_BYTES;
-use super::{Back, Context, Flow, Piece, Progress, Wait, Way};
+use super::{Back, Context, Flow, HeldFor, Piece, Progress, Wait, Way};
 use crate::http::{BodyLength, FieldName, Fields, Version};
 
 /// The filter.
@@ -80,12 +80,12 @@ impl GrpcHttp1Bridge {
     }
 
     pub(super) fn response_head(state: &mut State, cx: &mut Context<'_, '_>) -> Back {
-        let held = cx.held;
+        let held = &*cx.held;
         if !state.bridges || !has_body(cx.response_body) {
             return Back::Continue;
         }
         if !held.has_ended() {
-            return Back::Hold;
+            return Back::Hold(HeldFor::Body);
         }
         let response = &mut cx.core.heads.response;
         let trailers = held.end.as_deref().filter(|lines| !lines.is_empty());

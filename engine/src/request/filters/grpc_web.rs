@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::grpc_stats::frames::{Frames, HEAD_BYTES};
 use super::grpc_stats::methods::{GrpcStats, Method, Naming};
-use super::{Back, Context, Flow, Piece, Progress, Way};
+use super::{Back, Context, Flow, HeldFor, Piece, Progress, Way};
 use crate::http::grpc;
 use crate::http::{BodyLength, Fault, FieldName, Fields, Misdeed, Reject};
 use crate::request::reply;
@@ -101,11 +101,11 @@ impl GrpcWeb {
     pub(super) fn response_head(state: &mut State, cx: &mut Context<'_, '_>) -> Back {
         let State::GrpcWeb(call) = state else { return Back::Continue };
         let has_body = has_body(cx.response_body);
-        let held = cx.held;
+        let held = &*cx.held;
         let response = &mut cx.core.heads.response;
         let is_grpc = response.fields.get(FieldName::ContentType).is_some_and(is_grpc_or_grpc_web);
         if has_body && !is_grpc && !held.has_ended() {
-            return Back::Hold;
+            return Back::Hold(HeldFor::Body);
         }
         if let (Some(stats), Some(status)) =
             (&call.stats, response.fields.get(FieldName::GrpcStatus))

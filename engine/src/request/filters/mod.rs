@@ -27,6 +27,7 @@ pub mod decompressor;
 pub mod dynamic_forward_proxy;
 mod exchange;
 pub mod ext_authz;
+pub mod ext_proc;
 pub mod fault;
 pub mod grpc_http1_bridge;
 pub mod grpc_http1_reverse_bridge;
@@ -58,6 +59,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::task::{self, Poll};
 
 pub use self::active::ActivePool;
+use self::active::HeldFor;
 pub(super) use self::active::{Active, Context, RouteCache, Way};
 use self::api_key_auth::ApiKeyAuth;
 use self::basic_auth::BasicAuth;
@@ -74,6 +76,7 @@ use self::decompressor::Decompressor;
 use self::dynamic_forward_proxy::DynamicForwardProxy;
 pub(super) use self::exchange::filter_refusal;
 use self::ext_authz::ExtAuthz;
+use self::ext_proc::ExtProc;
 use self::fault::Fault;
 use self::grpc_http1_bridge::GrpcHttp1Bridge;
 use self::grpc_http1_reverse_bridge::GrpcHttp1ReverseBridge;
@@ -109,6 +112,7 @@ pub(super) enum Filter {
     Cors(Cors),
     Csrf(Csrf),
     ExtAuthz(Box<ExtAuthz>),
+    ExtProc(Box<ExtProc>),
     Decompressor(Box<Decompressor>),
     DynamicForwardProxy(DynamicForwardProxy),
     Fault(Box<Fault>),
@@ -141,6 +145,7 @@ pub(super) enum RouteConfig {
     Csrf(Box<csrf::Policy>),
     DynamicForwardProxy(dynamic_forward_proxy::HostRewrite),
     ExtAuthz(ext_authz::PerRoute),
+    ExtProc(Box<ext_proc::PerRoute>),
     Fault(Box<fault::Settings>),
     GlobalRateLimit(Box<ratelimit::PerRoute>),
     GrpcHttp1ReverseBridge { disabled: bool },
@@ -165,6 +170,7 @@ pub(super) enum State {
     Decompressor(Box<decompressor::State>),
     DynamicForwardProxy(dynamic_forward_proxy::State),
     ExtAuthz(Box<ext_authz::State>),
+    ExtProc(Box<ext_proc::State>),
     Fault(Box<fault::State>),
     GrpcHttp1Bridge(Box<grpc_http1_bridge::State>),
     GrpcHttp1ReverseBridge(grpc_http1_reverse_bridge::State),
@@ -180,14 +186,23 @@ pub(super) enum State {
 }
 
 impl State {
-    /// Ready when the answer is here that the filter waits for.
-    fn poll_answer(&self, cx: &task::Context<'_>) -> Poll<()> {
+    /// Ready when an answer is here that the filter waits for, or it waits no longer.
+    fn poll_answer(&self, way: Way, cx: &task::Context<'_>, now: Millis) -> Poll<()> {
         match self {
             Self::DynamicForwardProxy(state) => state.poll_answer(cx),
             Self::ExtAuthz(state) => state.poll_answer(cx),
+            Self::ExtProc(state) => state.poll_answer(way, cx, now),
             Self::GlobalRateLimit(state) => state.poll_answer(cx),
             Self::JwtAuthn(state) => state.poll_keys(cx),
             _ => Poll::Ready(()),
+        }
+    }
+
+    /// When it waits no longer for an answer.
+    const fn answer_deadline(&self) -> Option<Millis> {
+        match self {
+            Self::ExtProc(state) => state.answer_deadline(),
+            _ => None,
         }
     }
 }
@@ -210,9 +225,9 @@ pub(super) enum Flow {
 pub(super) enum Back {
     /// The next filter gets it.
     Continue,
-    /// The filter gets it again when the body has come as far as the filter. One of more bytes than the
-    /// buffer limit of the listener is answered with 500.
-    Hold,
+    /// The filter gets it again when what it waits for has come as far as the filter. A body of more bytes
+    /// than the buffer limit of the listener is answered with 500.
+    Hold(HeldFor),
     /// The client gets this instead, which no filter sees.
     Replace(Box<LocalReply>),
 }
@@ -230,6 +245,8 @@ pub(super) enum Wait {
     BodyUpTo { bytes: usize },
     /// An answer: [`State::poll_answer`].
     Call,
+    /// The same, or a part of the body.
+    CallOrBody,
 }
 
 /// What filters keep on a shard for a connection manager, by their ids.
@@ -272,6 +289,7 @@ impl Filter {
             Self::Compressor(_) => State::Compressor(Box::default()),
             Self::Cors(_) => State::Cors(cors::State::Ordinary),
             Self::ExtAuthz(_) => State::ExtAuthz(Box::default()),
+            Self::ExtProc(_) => State::ExtProc(Box::default()),
             Self::Decompressor(_) => State::Decompressor(Box::default()),
             Self::DynamicForwardProxy(_) => {
                 State::DynamicForwardProxy(dynamic_forward_proxy::State::New)
@@ -320,6 +338,7 @@ impl Filter {
                 filter.request_head(state, cx)
             }
             (Self::ExtAuthz(filter), State::ExtAuthz(state)) => filter.request_head(state, cx),
+            (Self::ExtProc(filter), State::ExtProc(state)) => filter.request_head(state, cx),
             (Self::Fault(filter), State::Fault(state)) => filter.request_head(state, cx),
             (Self::GrpcHttp1Bridge(filter), State::GrpcHttp1Bridge(state)) => {
                 filter.request_head(state, cx)
@@ -357,6 +376,7 @@ impl Filter {
                 | Self::Decompressor(_)
                 | Self::DynamicForwardProxy(_)
                 | Self::ExtAuthz(_)
+                | Self::ExtProc(_)
                 | Self::Fault(_)
                 | Self::GrpcHttp1Bridge(_)
                 | Self::GrpcHttp1ReverseBridge(_)
@@ -382,6 +402,9 @@ impl Filter {
             }
             (Self::Cors(filter), State::Cors(state)) => filter.response_head(state, cx),
             (Self::ExtAuthz(_), State::ExtAuthz(state)) => ExtAuthz::response_head(state, cx),
+            (Self::ExtProc(filter), State::ExtProc(state)) => {
+                return filter.response_head(state, cx);
+            }
             (Self::Decompressor(filter), State::Decompressor(state)) => {
                 filter.response_head(state, cx);
             }
@@ -435,6 +458,9 @@ impl Filter {
                 Ok(filter.body(way, state, input, output, shard.id))
             }
             (Self::Decompressor(filter), State::Decompressor(state)) => {
+                filter.body(way, state, input, output, cx)
+            }
+            (Self::ExtProc(filter), State::ExtProc(state)) => {
                 filter.body(way, state, input, output, cx)
             }
             (Self::Fault(_), State::Fault(state)) => {

@@ -30,7 +30,8 @@ impl MutationRules {
         if self.disallow_is_error && changes.len() < before { Err(Disallowed) } else { Ok(()) }
     }
 
-    fn allows(&self, change: &Change) -> bool {
+    /// Whether it is allowed.
+    pub(super) fn allows(&self, change: &Change) -> bool {
         let name = change.name();
         let is_system = name.starts_with(b":");
         if matches!(change, Change::Remove(_)) && (is_system || name == b"host") {

@@ -134,7 +134,7 @@ pub(super) fn change_trailers(lines: &mut Vec<u8>, change: impl FnOnce(&mut Fiel
 }
 
 /// Fields as field lines.
-fn lines_of(fields: &Fields, lines: &mut Vec<u8>) {
+pub(super) fn lines_of(fields: &Fields, lines: &mut Vec<u8>) {
     lines.clear();
     for (_, name, value) in fields.iter() {
         lines.extend_from_slice(name);

@@ -2,6 +2,7 @@
 //!
 //! A body that no filter wants to see goes past here.
 
+use super::active::HeldFor;
 use super::body::{Exit, Passage, Sees};
 use super::piece::Ending;
 use super::{Piece, Way};
@@ -44,10 +45,20 @@ impl Core<'_> {
         let now = self.shard.clock.now();
         for way in [Way::Request, Way::Response] {
             let at = match self.passage(way) {
-                Passage::Open => continue,
+                Passage::Open | Passage::Blocked => continue,
                 Passage::Ready => now,
                 Passage::Until(time) => time,
             };
+            let nearest = self.deadlines.get(Timer::Filter).map_or(at, |set| set.min(at));
+            self.deadlines.set(Timer::Filter, Some(nearest));
+        }
+        self.set_answer_timer();
+    }
+
+    /// Sets the timer for the answers that filters wait for.
+    pub(super) fn set_answer_timer(&mut self) {
+        let at = self.filters.as_ref().and_then(|active| active.answer_deadline());
+        if let Some(at) = at {
             let nearest = self.deadlines.get(Timer::Filter).map_or(at, |set| set.min(at));
             self.deadlines.set(Timer::Filter, Some(nearest));
         }
@@ -74,10 +85,15 @@ impl Core<'_> {
 
     #[cold]
     fn has_held_enough_filtered(&self) -> bool {
-        let Some(held) = self.filters.as_ref().and_then(|active| active.held(Way::Response)) else {
-            return true;
-        };
-        held.has_ended() || self.is_too_large(held)
+        let Some(active) = &self.filters else { return true };
+        let Some(held) = active.held(Way::Response) else { return true };
+        match active.held_for() {
+            None | Some(HeldFor::Nothing) => true,
+            Some(HeldFor::Body) => held.has_ended() || self.is_too_large(held),
+            Some(HeldFor::BodyUpTo(bytes)) => held.has_ended() || held.data.len() >= bytes,
+            Some(HeldFor::Answer) => false,
+            Some(HeldFor::AnswerOrBody) => !held.is_empty(),
+        }
     }
 
     /// Whether a filter holds more of a response than it may.
@@ -95,7 +111,9 @@ impl Core<'_> {
     ) -> Option<Box<LocalReply>> {
         if self.replacement.is_none() {
             let held = self.filters.as_ref().and_then(|active| active.held(Way::Response));
-            if held.is_some_and(|held| self.is_too_large(held)) {
+            let waits = self.filters.as_ref().and_then(|active| active.held_for());
+            let waits = waits == Some(HeldFor::Body);
+            if waits && held.is_some_and(|held| self.is_too_large(held)) {
                 self.stats().rs_too_large.inc();
                 return Some(Box::new(LocalReply::response_too_large()));
             }
@@ -194,6 +212,11 @@ impl Core<'_> {
     /// How many bytes the filter that waits has.
     pub(super) fn held_bytes(&self) -> usize {
         self.held().map_or(0, |held| held.data.len())
+    }
+
+    /// Whether it has nothing of the body.
+    pub(super) fn held_is_empty(&self) -> bool {
+        self.held().is_some_and(Piece::is_empty)
     }
 
     /// Drops them; returns how many they were.

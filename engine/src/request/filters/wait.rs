@@ -42,6 +42,7 @@ impl<C: ClientEnd> Exchange<'_, C> {
             Wait::Body { bytes_max } => self.hold_body(bytes_max, WhenFull::Refuse).await,
             Wait::BodyUpTo { bytes } => self.hold_body(bytes, WhenFull::GoOn).await,
             Wait::Call => self.wait_for_call().await.map_err(Unmet::from),
+            Wait::CallOrBody => self.wait_for_call_or_body().await.map_err(Unmet::from),
             Wait::End => self.hold_body(0, WhenFull::Drop).await,
             Wait::Until(time) => self.wait_until(time).await.map_err(Unmet::from),
         };
@@ -57,6 +58,10 @@ impl<C: ClientEnd> Exchange<'_, C> {
                 self.core.stats().downstream_cx_protocol_error.inc();
                 Outcome::reply(LocalReply::protocol_error(error))
             }
+            Unmet::Client(Failed::Replied) => match self.core.replacement.take() {
+                Some(reply) => Outcome::Reply(reply),
+                None => Outcome::Done(Ended::Over),
+            },
             Unmet::Client(Failed::Deadline(timer)) => Outcome::reply(self.core.timed_out(timer)),
             Unmet::Client(_) => Outcome::Done(Ended::Over),
         })
@@ -86,13 +91,18 @@ impl<C: ClientEnd> Exchange<'_, C> {
             self.core.upstream.body_bytes = self.core.held_bytes() as u64;
         }
         received?;
+        self.note_received();
+        Ok(())
+    }
+
+    /// Notes that the filter that waits has all of the request, if it has.
+    pub(super) fn note_received(&mut self) {
         if !self.core.holds_end() {
-            return Ok(());
+            return;
         }
         let now = self.core.shard.clock.now();
         self.core.received.get_or_insert(now);
         self.core.deadlines.set(Timer::Request, None);
-        Ok(())
     }
 
     async fn receive_into_filter(
@@ -138,7 +148,7 @@ impl<C: ClientEnd> Exchange<'_, C> {
     }
 
     /// Passes what was received through the filters before the one that waits, which keeps it.
-    fn hold(&mut self, piece: Piece) -> Result<(), Failed> {
+    pub(super) fn hold(&mut self, piece: Piece) -> Result<(), Failed> {
         self.core.hold(piece).map_err(|fault| attempt::upload_fault(self, fault))
     }
 

@@ -238,7 +238,7 @@ impl Stopped {
     const fn source(fault: Fault) -> Self {
         match fault {
             Fault::Malformed(_) => Self::Invalid,
-            Fault::Source | Fault::Truncated | Fault::Sink => Self::Source,
+            Fault::Source | Fault::Truncated | Fault::Sink | Fault::Replaced => Self::Source,
         }
     }
 

@@ -129,7 +129,7 @@ impl ExtAuthz {
     }
 }
 
-fn mutation_rules(
+pub(in crate::request::filters) fn mutation_rules(
     schema: &config::HeaderMutationRules,
     at: &Path,
     problems: &mut Problems,
@@ -312,7 +312,7 @@ fn http_service(
     })
 }
 
-fn list_of(
+pub(in crate::request::filters) fn list_of(
     schema: &config::ListStringMatcher,
     at: &Path,
     problems: &mut Problems,
@@ -334,7 +334,7 @@ const fn body(schema: &config::BufferSettings) -> BodySettings {
     }
 }
 
-const fn status(schema: &config::HttpStatus) -> u16 {
+pub(in crate::request::filters) const fn status(schema: &config::HttpStatus) -> u16 {
     let config::HttpStatus { code } = schema;
     *code as u16
 }

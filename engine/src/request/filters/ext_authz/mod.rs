@@ -8,7 +8,7 @@
 pub(super) mod compile;
 mod grpc;
 mod http;
-mod proto;
+pub(super) mod proto;
 mod question;
 pub(super) mod verdict;
 

@@ -33,9 +33,9 @@ pub(super) struct AttributeContext {
 }
 
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct Metadata {
+pub(in super::super) struct Metadata {
     #[prost(map = "string, message", tag = "1")]
-    pub(super) filter_metadata: HashMap<String, Struct>,
+    pub(in super::super) filter_metadata: HashMap<String, Struct>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -119,34 +119,34 @@ pub(super) struct HttpRequest {
 }
 
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct HeaderMap {
+pub(in super::super) struct HeaderMap {
     #[prost(message, repeated, tag = "1")]
-    pub(super) headers: Vec<HeaderValue>,
+    pub(in super::super) headers: Vec<HeaderValue>,
 }
 
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct HeaderValue {
+pub(in super::super) struct HeaderValue {
     #[prost(string, tag = "1")]
-    pub(super) key: String,
+    pub(in super::super) key: String,
     #[prost(string, tag = "2")]
-    pub(super) value: String,
+    pub(in super::super) value: String,
     #[prost(bytes = "vec", tag = "3")]
-    pub(super) raw_value: Vec<u8>,
+    pub(in super::super) raw_value: Vec<u8>,
 }
 
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct HeaderValueOption {
+pub(in super::super) struct HeaderValueOption {
     #[prost(message, optional, tag = "1")]
-    pub(super) header: Option<HeaderValue>,
+    pub(in super::super) header: Option<HeaderValue>,
     #[prost(message, optional, tag = "2")]
-    pub(super) append: Option<bool>,
+    pub(in super::super) append: Option<bool>,
     #[prost(enumeration = "AppendAction", tag = "3")]
-    pub(super) append_action: i32,
+    pub(in super::super) append_action: i32,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq, prost::Enumeration)]
 #[repr(i32)]
-pub(super) enum AppendAction {
+pub(in super::super) enum AppendAction {
     AppendIfExistsOrAdd = 0,
     AddIfAbsent = 1,
     OverwriteIfExistsOrAdd = 2,
@@ -191,9 +191,9 @@ pub(super) struct DeniedHttpResponse {
 }
 
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct HttpStatus {
+pub(in super::super) struct HttpStatus {
     #[prost(int32, tag = "1")]
-    pub(super) code: i32,
+    pub(in super::super) code: i32,
 }
 
 #[derive(Clone, PartialEq, Message)]

@@ -77,7 +77,7 @@ impl Question {
     /// What is told of the body, and whether that is only a part of it, if there is one.
     pub(super) fn body<'c>(
         &self,
-        cx: &Context<'c, '_>,
+        cx: &'c Context<'_, '_>,
         settings: Option<BodySettings>,
     ) -> (&'c [u8], Option<bool>) {
         let Some(settings) = settings else { return (&[], None) };

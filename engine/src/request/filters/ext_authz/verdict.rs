@@ -128,7 +128,7 @@ fn join(fields: &mut Fields, name: &[u8], value: &[u8]) {
 }
 
 /// Changes the head of the request, its pseudo-headers included.
-pub(super) fn change_request(changes: Vec<Change>, head: &mut RequestHead) {
+pub(in super::super) fn change_request(changes: Vec<Change>, head: &mut RequestHead) {
     for change in changes {
         match &change {
             Change::Set(name, value) if name == b":path" => head.set_target(value),

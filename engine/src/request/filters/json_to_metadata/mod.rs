@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use super::{Back, Context, Flow, RouteConfig, Wait, Way};
+use super::{Back, Context, Flow, HeldFor, RouteConfig, Wait, Way};
 use crate::http::{BodyLength, FieldName, Fields};
 use crate::metadata::Metadata;
 use crate::stats::{Counter, Scope, stats};
@@ -129,7 +129,7 @@ impl JsonToMetadata {
         let rules = &self.rules(cx.configs).response;
         let has_body = !matches!(cx.response_body, BodyLength::None | BodyLength::Length(0));
         let holds = self.pass(Way::Response, &mut state.response, rules, has_body, cx);
-        if holds { Back::Hold } else { Back::Continue }
+        if holds { Back::Hold(HeldFor::Body) } else { Back::Continue }
     }
 
     /// As in Envoy, the most specific level of a route replaces the rules of the filter.
