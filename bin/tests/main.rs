@@ -16,6 +16,8 @@ mod client_certificates;
 #[cfg(test)]
 mod clusters;
 #[cfg(test)]
+mod config_dumps;
+#[cfg(test)]
 mod configuration;
 #[cfg(test)]
 mod connection_balance;
@@ -96,6 +98,8 @@ mod reloading;
 mod retries;
 #[cfg(test)]
 mod rolling_upgrade;
+#[cfg(test)]
+mod runtime;
 #[cfg(test)]
 mod secrets;
 #[cfg(test)]

@@ -7,10 +7,10 @@ use crate::support::{
     Client, Config, ManagementServer, Origin, Proxy, Tls, is_oracle, transport_socket, wait_until,
 };
 
-const CLUSTER: &str = "envoy.config.cluster.v3.Cluster";
-const ENDPOINTS: &str = "envoy.config.endpoint.v3.ClusterLoadAssignment";
-const LISTENER: &str = "envoy.config.listener.v3.Listener";
-const ROUTES: &str = "envoy.config.route.v3.RouteConfiguration";
+pub(crate) const CLUSTER: &str = "envoy.config.cluster.v3.Cluster";
+pub(crate) const ENDPOINTS: &str = "envoy.config.endpoint.v3.ClusterLoadAssignment";
+pub(crate) const LISTENER: &str = "envoy.config.listener.v3.Listener";
+pub(crate) const ROUTES: &str = "envoy.config.route.v3.RouteConfiguration";
 const SECRET: &str = "envoy.extensions.transport_sockets.tls.v3.Secret";
 
 const ADS: &str = "{ ads: {}, resource_api_version: V3 }";
@@ -44,7 +44,7 @@ fn management(server: &ManagementServer, more: &str) -> String {
 }
 
 /// A proxy that has nothing but a management server.
-fn all_from(server: &ManagementServer, api_type: &str) -> Proxy {
+pub(crate) fn all_from(server: &ManagementServer, api_type: &str) -> Proxy {
     let dynamic = ads(api_type, &format!("}}, lds_config: {ADS}, cds_config: {ADS}"));
     let clusters = management(server, "");
     Proxy::with(Config::verbatim(format!(
@@ -88,7 +88,7 @@ fn mismatch(tls: &Tls, other: &Tls) -> Value {
     secret
 }
 
-fn cluster(name: &str) -> Value {
+pub(crate) fn cluster(name: &str) -> Value {
     json!({
         "name": name,
         "type": "EDS",
@@ -97,13 +97,13 @@ fn cluster(name: &str) -> Value {
     })
 }
 
-fn endpoints(name: &str, origin: &Origin) -> Value {
+pub(crate) fn endpoints(name: &str, origin: &Origin) -> Value {
     let (ip, port) = (origin.address().ip().to_string(), origin.address().port());
     let address = json!({ "socket_address": { "address": ip, "port_value": port } });
     json!({ "cluster_name": name, "endpoints": [{ "lb_endpoints": [{ "endpoint": { "address": address } }] }] })
 }
 
-fn listener(name: &str) -> Value {
+pub(crate) fn listener(name: &str) -> Value {
     let manager =
         "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
     let router = "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router";
@@ -122,7 +122,7 @@ fn listener(name: &str) -> Value {
     })
 }
 
-fn routes_to(cluster: &str) -> Value {
+pub(crate) fn routes_to(cluster: &str) -> Value {
     let route = json!({ "match": { "prefix": "/" }, "route": { "cluster": cluster } });
     json!({ "name": "routes", "virtual_hosts": [{ "name": "all", "domains": ["*"], "routes": [route] }] })
 }

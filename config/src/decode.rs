@@ -1,17 +1,35 @@
-//! Resources that come as protobuf, from management servers: checked and converted like texts.
+//! Resources that come while the process runs: from management servers as protobuf, and from files.
 
 use prost::Message as _;
 use prost_reflect::{DescriptorError, DescriptorPool, DynamicMessage, Value};
 
 use crate::check::UnknownFields;
-use crate::load::convert;
-use crate::schema::{Message as _, Node};
-use crate::{Any, Path, Problems, check, descriptors};
+use crate::load::{convert, shown};
+use crate::schema::{DiscoveryResponse, Message as _, Node};
+use crate::{Any, Path, Problem, Problems, Source, check, descriptors, read};
 
 /// Decodes one message after the other. It keeps the descriptors, which take some megabytes.
 #[derive(Debug)]
 pub struct Decoder {
     pool: DescriptorPool,
+}
+
+/// A resource.
+#[derive(Debug)]
+pub struct Decoded {
+    /// `None`: it cannot be used.
+    pub message: Option<Any>,
+    /// As Envoy prints it.
+    pub json: serde_json::Value,
+}
+
+/// A `DiscoveryResponse`.
+#[derive(Debug)]
+pub struct Encoded {
+    /// `version_info`
+    pub version: String,
+    /// Type and bytes of each resource.
+    pub resources: Vec<(String, Vec<u8>)>,
 }
 
 impl Decoder {
@@ -23,8 +41,8 @@ impl Decoder {
         Ok(Self { pool: descriptors::pool()? })
     }
 
-    /// Decodes and checks a message in an `Any`, and returns it with the JSON that Envoy prints for it. `None` if
-    /// there is any error.
+    /// Decodes and checks a message in an `Any`. `None` if that is not possible, or there is an error for which
+    /// Envoy rejects the whole response; after other errors the message is not there.
     ///
     /// A field that is not in Envoy's API is a warning: as in Envoy, a management server may be newer.
     pub fn decode(
@@ -32,7 +50,7 @@ impl Decoder {
         type_url: &str,
         bytes: Vec<u8>,
         problems: &mut Problems,
-    ) -> Option<(Any, serde_json::Value)> {
+    ) -> Option<Decoded> {
         let Some(any) = self.pool.get_message_by_name("google.protobuf.Any") else {
             problems.error(&Path::root(), "the descriptors in this binary lack Any");
             return None;
@@ -42,9 +60,33 @@ impl Decoder {
         message.set_field_by_name("value", Value::Bytes(bytes.into()));
         check::check(&message, &self.pool, UnknownFields::Warned, problems);
         if problems.has_errors() {
-            return None;
+            let is_of_it_alone = problems.errors().all(Problem::is_of_resource_alone);
+            let json = is_of_it_alone.then(|| shown(&message, &self.pool).ok()).flatten()?;
+            return Some(Decoded { message: None, json });
         }
-        convert(message, &self.pool, problems)
+        let (message, json) = convert(message, &self.pool, problems)?;
+        Some(Decoded { message: Some(message), json })
+    }
+
+    /// Reads a file with a `DiscoveryResponse`. Its resources are still to be decoded. `None` if it cannot be read.
+    pub fn read(&self, source: &Source, problems: &mut Problems) -> Option<Encoded> {
+        let Some(descriptor) = self.pool.get_message_by_name(DiscoveryResponse::NAME) else {
+            problems.error(&Path::root(), "the descriptors in this binary lack DiscoveryResponse");
+            return None;
+        };
+        let document = source.documents().first()?;
+        let message = read::read(document, &descriptor, problems);
+        problems.tolerate_unknown_keys();
+        let message = message.filter(|_| !problems.has_errors())?;
+        let version = message.get_field_by_name("version_info")?.as_str()?.to_owned();
+        let resources = message.get_field_by_name("resources")?;
+        let any = |value: &Value| {
+            let any = value.as_message()?;
+            let type_url = any.get_field_by_name("type_url")?.as_str()?.to_owned();
+            Some((type_url, any.get_field_by_name("value")?.as_bytes()?.to_vec()))
+        };
+        let resources = resources.as_list()?.iter().filter_map(any).collect();
+        Some(Encoded { version, resources })
     }
 
     /// The `node` of a bootstrap as protobuf, from its JSON; empty if there is none.
@@ -62,7 +104,7 @@ mod tests {
     use prost_reflect::DynamicMessage;
     use serde_json::json;
 
-    use super::Decoder;
+    use super::{Decoded, Decoder};
     use crate::{Any, Path, Problems};
 
     const CLUSTER: &str = "type.googleapis.com/envoy.config.cluster.v3.Cluster";
@@ -82,8 +124,8 @@ mod tests {
         let secret = json!({ "name": "a", "tls_certificate": { "private_key": key } });
         let mut problems = Problems::default();
         let encoded = bytes(&decoder, SECRET, &secret);
-        let (message, json) = decoder.decode(SECRET, encoded, &mut problems).unwrap();
-        assert!(matches!(message, Any::Secret(secret) if secret.name == "a"));
+        let Decoded { message, json } = decoder.decode(SECRET, encoded, &mut problems).unwrap();
+        assert!(matches!(message.unwrap(), Any::Secret(secret) if secret.name == "a"));
         assert_eq!(json["@type"], SECRET);
         assert_eq!(json["tls_certificate"]["private_key"]["inline_string"], "[redacted]");
         assert!(problems.is_empty());

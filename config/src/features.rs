@@ -147,7 +147,6 @@ const FEATURES: &[(&str, &[&str])] = &[
             "envoy.config.core.v3.ConfigSource.authorities",
             "envoy.config.core.v3.ConfigSource.self",
             "envoy.extensions.filters.network.http_connection_manager.v3.ScopedRoutes",
-            "envoy.config.bootstrap.v3.RuntimeLayer.RtdsLayer",
         ],
     ),
 ];

@@ -53,7 +53,7 @@ mod render;
 mod compatibility;
 
 pub use compatibility::{RefusedValues, page as compatibility_page};
-pub use decode::Decoder;
+pub use decode::{Decoded, Decoder, Encoded};
 pub use load::{Loaded, load, load_as, load_with_json};
 pub use path::Path;
 pub use problems::{Problem, Problems, Severity, Spot};

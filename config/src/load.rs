@@ -98,15 +98,9 @@ pub(crate) fn convert<M: for<'de> Deserialize<'de>>(
     problems: &mut Problems,
 ) -> Option<(M, serde_json::Value)> {
     let root = Path::root();
-    let descriptor = message.descriptor();
-    let options = SerializeOptions::new().use_proto_field_name(true);
-    let json = message.serialize_with_options(serde_json::value::Serializer, &options);
+    let json = shown(&message, pool);
     match (structs::decode(message), json) {
-        (Ok(message), Ok(mut json)) => {
-            structs::write_whole_numbers(&mut json);
-            redact::redact(&mut json, &descriptor, pool);
-            Some((message, json))
-        }
+        (Ok(message), Ok(json)) => Some((message, json)),
         (Err(error), _) => {
             problems.error(
                 &root,
@@ -120,6 +114,18 @@ pub(crate) fn convert<M: for<'de> Deserialize<'de>>(
             None
         }
     }
+}
+
+/// A message as Envoy prints it, secrets redacted.
+pub(crate) fn shown(
+    message: &DynamicMessage,
+    pool: &DescriptorPool,
+) -> Result<serde_json::Value, serde_json::Error> {
+    let options = SerializeOptions::new().use_proto_field_name(true);
+    let mut json = message.serialize_with_options(serde_json::value::Serializer, &options)?;
+    structs::write_whole_numbers(&mut json);
+    redact::redact(&mut json, &message.descriptor(), pool);
+    Ok(json)
 }
 
 /// The part of a message with errors that can be compiled.

@@ -88,6 +88,13 @@ pub(crate) enum Segment {
     Key(Box<str>),
 }
 
+impl Segment {
+    /// Whether it leads to a message in an `Any`: Envoy's API calls all such fields `typed_…`.
+    pub(crate) fn is_extension(&self) -> bool {
+        matches!(self, Self::Field(name) if name.starts_with("typed_"))
+    }
+}
+
 #[derive(Debug, Eq, Hash, PartialEq)]
 struct Node {
     parent: Path,

@@ -94,6 +94,13 @@ impl Problems {
         }
     }
 
+    /// Keys that are no fields are no errors: as in Envoy, whoever wrote a resource may be newer.
+    pub(crate) fn tolerate_unknown_keys(&mut self) {
+        for problem in self.list.iter_mut().filter(|it| it.about == About::UnknownKey) {
+            problem.severity = Severity::Warning;
+        }
+    }
+
     /// Turns every warning into an error.
     pub fn deny_warnings(&mut self) {
         for problem in &mut self.list {
@@ -193,8 +200,17 @@ impl Problem {
 
     /// An error about something that Envoy has but Corvoy does not. It refers to the documentation.
     pub fn lacking(at: &Path, message: impl Into<String>) -> Self {
-        Self::new(Severity::Error, at, message)
-            .help("docs/COMPATIBILITY.md lists what is implemented")
+        let mut problem = Self::new(Severity::Error, at, message)
+            .help("docs/COMPATIBILITY.md lists what is implemented");
+        problem.about = About::Lacking;
+        problem
+    }
+
+    /// Whether Envoy would find it only when it uses the resource, or not at all: then it is a problem of this
+    /// resource alone. Any other problem is one of the whole response.
+    pub(crate) fn is_of_resource_alone(&self) -> bool {
+        let is_extension = |it: &&Path| it.segments().last().is_some_and(|it| it.is_extension());
+        self.about == About::Lacking || self.path.outwards().any(|it| is_extension(&it))
     }
 
     /// Adds what to write instead.
@@ -224,6 +240,8 @@ impl Problem {
 pub(crate) enum About {
     /// Something that it lacks; what is present was read.
     Missing,
+    /// Envoy has it and Corvoy does not.
+    Lacking,
     /// The key that leads to it, which is not a field.
     UnknownKey,
     /// The whole value.

@@ -31,7 +31,7 @@ use crate::request::mirror;
 use crate::resources_compile::{
     Round, check_use_of_clusters, clusters_are_known, management_servers, name_clusters_at_run_time,
 };
-use crate::runtime::{Reader, Runtime};
+use crate::runtime::{LayerSource, Layers, Reader};
 use crate::runtime_compile::{
     GLOBAL_LIMIT_KEY, check_runtime_keys, compile_overload_manager, compile_runtime,
 };
@@ -61,8 +61,8 @@ pub struct Compiled {
     pub log_format: Option<String>,
     /// The identity of this proxy.
     pub node: Node,
-    /// The runtime values.
-    pub runtime: Runtime,
+    /// Where runtime values come from.
+    pub runtime: Vec<LayerSource>,
     /// What the compiler needs to know once it is in force.
     pub in_force: InForce,
     /// Where clusters and listeners come from that the bootstrap does not have.
@@ -83,6 +83,8 @@ pub struct Compiler {
     /// The clusters that sinks of stats use, which stay what they are when the process starts.
     of_sinks: OnceCell<Uses>,
     in_force: RefCell<InForce>,
+    /// The runtime values.
+    runtime: Arc<Layers>,
 }
 
 /// What is kept of a bootstrap.
@@ -134,6 +136,7 @@ impl Compiler {
             return Updated { compiled: None, rejected: None };
         };
         let mut dynamic = self.in_force.borrow().dynamic.clone();
+        let version = change.version.clone();
         let before = dynamic.apply(kind, change);
         let mut rejected: Option<String> = None;
         if !unusable.is_empty() || !dynamic.are_of_kind(kind) {
@@ -144,6 +147,7 @@ impl Compiler {
             let compiled =
                 self.compile_all(bootstrap, &dynamic, Cause::Update, registry, &mut problems);
             if let Some(mut compiled) = compiled {
+                dynamic.note_version(kind, &version, &before);
                 compiled.in_force.dynamic = dynamic;
                 compiled.in_force.bootstrap.clone_from(&kept);
                 return Updated { compiled: Some(compiled), rejected };
@@ -170,6 +174,12 @@ impl Compiler {
     #[must_use]
     pub fn secrets(&self) -> Option<&Rc<Secrets>> {
         self.secrets.get()
+    }
+
+    /// The runtime values.
+    #[must_use]
+    pub const fn runtime(&self) -> &Arc<Layers> {
+        &self.runtime
     }
 
     /// What is in force.
@@ -247,8 +257,7 @@ impl Compiler {
             all_clusters().filter_map(|(it, _)| filters::upstream_compile::described(it));
         let filtering: Vec<_> = filtering.collect();
         let mirroring: Vec<_> = mirroring.collect();
-        let around =
-            (secrets, layered_runtime, overload_manager, cluster_manager, mirroring, filtering);
+        let around = (secrets, overload_manager, cluster_manager, mirroring, filtering);
         let round = Round {
             surroundings: Fingerprint::of(&around, 0).number(),
             registry,
@@ -287,8 +296,16 @@ impl Compiler {
         let proxy =
             Surroundings { locality: &locality, manager, numbers: &self.numbers, dns_caches };
         let clusters = round.clusters(schemas, &proxy, secrets, problems, &mut next);
-        let runtime =
-            compile_runtime(layered_runtime.as_ref(), &root.field("layered_runtime"), problems);
+        let layers = compile_runtime(
+            layered_runtime.as_ref(),
+            &root.field("layered_runtime"),
+            &node.cluster,
+            problems,
+        );
+        if round.is_first() {
+            self.runtime.configure(layers.clone());
+        }
+        let runtime = self.runtime.current();
         let at = root.field("overload_manager");
         let max_connections = overload_manager
             .as_ref()
@@ -358,7 +375,7 @@ impl Compiler {
         let compiled = round.listeners(listeners, &names, &by_name, problems, &mut next);
         // What is in force already is not compiled again, and does not read its keys.
         if round.is_first() {
-            check_runtime_keys(&runtime, &reader, listeners, problems);
+            check_runtime_keys(&layers, &reader, listeners, problems);
         }
         let stats_sinks = {
             let at = root.field("stats_sinks");
@@ -382,7 +399,6 @@ impl Compiler {
             admin_settings::compile::admin(schema, &at, names.access_logs, problems)
         });
         let log_format = application_log_config.as_ref().and_then(log_format);
-        next.runtime = runtime.clone();
         next.node = node.clone();
         (!problems.has_errors()).then(|| Compiled {
             snapshot: Arc::new(Snapshot { listeners: compiled, clusters, routes }),
@@ -395,7 +411,7 @@ impl Compiler {
             stats_sinks,
             log_format,
             node,
-            runtime,
+            runtime: layers,
             in_force: next,
             sources,
         })

@@ -1,13 +1,16 @@
 //! The clusters and listeners that come while the process runs, and where they come from.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
+use std::fmt::Debug;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
 
 use corvoy_config::{self as config, Path, Problems};
 
 use crate::compile::Compiled;
 use crate::config_source::compile::{self as source_compile, Resource, check_existence};
 use crate::config_source::{ConfigSource, GrpcSource};
+use crate::fingerprint::Fingerprint;
 
 /// Which resources.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -47,15 +50,95 @@ impl Kind {
 
     fn is_of(self, resource: &Resource) -> bool {
         match self {
-            Self::Clusters => matches!(resource.message, config::Any::Cluster(_)),
-            Self::Listeners => matches!(resource.message, config::Any::Listener(_)),
+            Self::Clusters => matches!(resource.message(), Ok(config::Any::Cluster(_))),
+            Self::Listeners => matches!(resource.message(), Ok(config::Any::Listener(_))),
+        }
+    }
+
+    /// Whether only filter chains of a listener are different.
+    fn differs_in_place(self, before: &Resource, after: &Resource) -> bool {
+        use config::Any::Listener;
+        match (self, before.message(), after.message()) {
+            (Self::Listeners, Ok(Listener(before)), Ok(Listener(after))) => {
+                without_chains(before) == without_chains(after)
+            }
+            _ => false,
         }
     }
 }
 
+/// A resource in use, as `/config_dump` shows it.
+#[derive(Debug)]
+pub struct Loaded {
+    pub(crate) resource: Resource,
+    /// The `version_info` of the response that brought it.
+    pub(crate) version: String,
+    pub(crate) updated: SystemTime,
+    /// What it was compiled from, so that an update of other resources does not compute it again.
+    fingerprint: Mutex<Option<(u64, Fingerprint)>>,
+}
+
+impl Loaded {
+    pub(crate) fn new(resource: Resource, version: &str) -> Self {
+        let (version, updated) = (version.to_owned(), SystemTime::now());
+        Self { resource, version, updated, fingerprint: Mutex::default() }
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        self.resource.name()
+    }
+
+    /// The fingerprint of its `schema` in these surroundings. `reread`: also the contents of the files that it names
+    /// may be different.
+    fn fingerprint(&self, schema: &impl Debug, surroundings: u64, reread: bool) -> Fingerprint {
+        let mut known = self.fingerprint.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((around, fingerprint)) = &*known
+            && *around == surroundings
+            && !reread
+        {
+            return fingerprint.clone();
+        }
+        let fingerprint = Fingerprint::of(schema, surroundings);
+        *known = Some((surroundings, fingerprint.clone()));
+        fingerprint
+    }
+}
+
+/// A resource that was rejected.
+#[derive(Debug)]
+pub struct Failed {
+    pub(crate) resource: Resource,
+    pub(crate) why: String,
+    pub(crate) at: SystemTime,
+}
+
+/// Whether one of two listeners may take the place of the other and keep its connections.
+pub(crate) fn without_chains_is_same(before: &Loaded, after: &Loaded) -> bool {
+    Kind::Listeners.differs_in_place(&before.resource, &after.resource)
+}
+
+/// What a listener has in common with another one that may take its place and keep its connections.
+//= envoy: ListenerMessageUtil::filterChainOnlyChange
+pub(crate) fn without_chains(schema: &config::Listener) -> config::Listener {
+    let mut frame = schema.clone();
+    frame.filter_chains.clear();
+    frame.default_filter_chain = None;
+    frame.filter_chain_matcher = None;
+    frame
+}
+
 /// What is different in the resources of a kind.
 #[derive(Clone, Debug)]
-pub enum Change {
+pub struct Change {
+    /// The `version_info` of the response.
+    pub version: String,
+    /// The resources in it.
+    pub resources: Resources,
+}
+
+/// The resources of a response.
+#[derive(Clone, Debug)]
+pub enum Resources {
     /// These are all that there are now.
     All(Vec<Resource>),
     /// These are different or new, and those with these names are gone.
@@ -88,46 +171,97 @@ pub(crate) enum Cause {
 /// All of them.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Dynamic {
-    clusters: Vec<Arc<Resource>>,
-    listeners: Vec<Arc<Resource>>,
+    pub(crate) clusters: Loadeds,
+    pub(crate) listeners: Loadeds,
     /// Whether clusters have come.
     pub(crate) has_clusters: bool,
+}
+
+/// The resources of a kind.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Loadeds {
+    /// The version of the last response that changed anything.
+    pub(crate) version: String,
+    pub(crate) list: Vec<Arc<Loaded>>,
+    /// Those of the last response that were rejected.
+    pub(crate) failed: Vec<Arc<Failed>>,
 }
 
 /// A cluster or listener to compile.
 pub(crate) struct Item<'a, S> {
     pub(crate) schema: &'a S,
     pub(crate) at: Path,
-    /// Whether it comes from somewhere else than the bootstrap.
-    pub(crate) is_dynamic: bool,
+    /// Where it comes from, if it does not come from the bootstrap.
+    pub(crate) loaded: Option<&'a Loaded>,
+}
+
+impl<S: Debug> Item<'_, S> {
+    /// What it is compiled from.
+    pub(crate) fn fingerprint(&self, surroundings: u64, cause: Cause) -> Fingerprint {
+        match self.loaded {
+            Some(loaded) => {
+                loaded.fingerprint(&self.schema, surroundings, cause == Cause::Bootstrap)
+            }
+            None => Fingerprint::of(&self.schema, surroundings),
+        }
+    }
 }
 
 impl Dynamic {
     /// Changes those of a kind; returns the former ones.
-    pub(crate) fn apply(&mut self, kind: Kind, change: Change) -> Vec<Arc<Resource>> {
+    pub(crate) fn apply(&mut self, kind: Kind, change: Change) -> Vec<Arc<Loaded>> {
         self.has_clusters |= kind == Kind::Clusters;
-        let list = self.list(kind);
+        let Change { version, resources } = change;
+        let Loadeds { version: _, list, failed } = self.of_mut(kind);
+        failed.clear();
         let before = list.clone();
-        match change {
-            Change::All(resources) => *list = resources.into_iter().map(Arc::new).collect(),
-            Change::Some { changed, removed } => {
-                let removed: HashSet<&str> = removed.iter().map(String::as_str).collect();
-                list.retain(|resource| !removed.contains(resource.name()));
-                let places = list.iter().enumerate();
-                let places: HashMap<String, usize> =
-                    places.map(|(i, resource)| (resource.name().to_owned(), i)).collect();
-                for resource in changed.into_iter().map(Arc::new) {
-                    match places.get(resource.name()).and_then(|place| list.get_mut(*place)) {
-                        Some(known) => *known = resource,
-                        None => list.push(resource),
+        let places = before.iter().enumerate();
+        let places: HashMap<&str, usize> = places.map(|(i, it)| (it.name(), i)).collect();
+        let load = |resource: Resource| {
+            let known = places.get(resource.name()).and_then(|place| before.get(*place));
+            match known {
+                Some(known) if known.resource.hash() == resource.hash() => Arc::clone(known),
+                //= envoy: a listener of which only filter chains are different keeps its version
+                Some(known) if kind.differs_in_place(&known.resource, &resource) => {
+                    Arc::new(Loaded::new(resource, &known.version))
+                }
+                _ => Arc::new(Loaded::new(resource, &version)),
+            }
+        };
+        match resources {
+            Resources::All(resources) => *list = resources.into_iter().map(load).collect(),
+            Resources::Some { changed, removed } => {
+                for loaded in changed.into_iter().map(load) {
+                    match places.get(loaded.name()).and_then(|place| list.get_mut(*place)) {
+                        Some(known) => *known = loaded,
+                        None => list.push(loaded),
                     }
                 }
+                let removed: HashSet<&str> = removed.iter().map(String::as_str).collect();
+                list.retain(|loaded| !removed.contains(loaded.name()));
             }
         }
         before
     }
 
-    fn list(&mut self, kind: Kind) -> &mut Vec<Arc<Resource>> {
+    /// Notes the version of a response, if anything of it is used.
+    //= envoy: a response that changes nothing does not change the version
+    pub(crate) fn note_version(&mut self, kind: Kind, version: &str, before: &[Arc<Loaded>]) {
+        let Loadeds { version: last, list, .. } = self.of_mut(kind);
+        let is_same = |(a, b): (&Arc<Loaded>, &Arc<Loaded>)| Arc::ptr_eq(a, b);
+        if list.len() != before.len() || !list.iter().zip(before).all(is_same) {
+            version.clone_into(last);
+        }
+    }
+
+    pub(crate) const fn of(&self, kind: Kind) -> &Loadeds {
+        match kind {
+            Kind::Clusters => &self.clusters,
+            Kind::Listeners => &self.listeners,
+        }
+    }
+
+    const fn of_mut(&mut self, kind: Kind) -> &mut Loadeds {
         match kind {
             Kind::Clusters => &mut self.clusters,
             Kind::Listeners => &mut self.listeners,
@@ -135,18 +269,18 @@ impl Dynamic {
     }
 
     pub(crate) fn clusters(&self) -> impl Iterator<Item = Item<'_, config::Cluster>> {
-        self.clusters.iter().enumerate().filter_map(|(i, resource)| {
-            let config::Any::Cluster(schema) = &resource.message else { return None };
+        self.clusters.list.iter().enumerate().filter_map(|(i, loaded)| {
+            let Ok(config::Any::Cluster(schema)) = loaded.resource.message() else { return None };
             let at = Kind::Clusters.at().index(i);
-            Some(Item { schema: schema.as_ref(), at, is_dynamic: true })
+            Some(Item { schema: schema.as_ref(), at, loaded: Some(loaded) })
         })
     }
 
     pub(crate) fn listeners(&self) -> impl Iterator<Item = Item<'_, config::Listener>> {
-        self.listeners.iter().enumerate().filter_map(|(i, resource)| {
-            let config::Any::Listener(schema) = &resource.message else { return None };
+        self.listeners.list.iter().enumerate().filter_map(|(i, loaded)| {
+            let Ok(config::Any::Listener(schema)) = loaded.resource.message() else { return None };
             let at = Kind::Listeners.at().index(i);
-            Some(Item { schema: schema.as_ref(), at, is_dynamic: true })
+            Some(Item { schema: schema.as_ref(), at, loaded: Some(loaded) })
         })
     }
 
@@ -155,38 +289,38 @@ impl Dynamic {
     pub(crate) fn reject(
         &mut self,
         kind: Kind,
-        before: &[Arc<Resource>],
+        before: &[Arc<Loaded>],
         unusable: &HashMap<String, String>,
         problems: &Problems,
     ) -> String {
+        let mut found = problems_by_place(kind, problems);
         let mut why = Vec::new();
         let mut kept = Vec::new();
-        for (i, resource) in self.list(kind).drain(..).enumerate() {
-            let at = kind.at().index(i).to_string();
-            let of_it = problems.errors().filter_map(|problem| {
-                let path = problem.path.to_string();
-                let field = path.strip_prefix(&at)?.trim_start_matches('.').to_owned();
-                Some(if field.is_empty() {
-                    problem.message.clone()
-                } else {
-                    format!("{field}: {}", problem.message)
-                })
-            });
-            let mut of_it: Vec<String> = of_it.collect();
-            if !kind.is_of(&resource) {
-                of_it.push(format!("{} is not a {}", resource.message.type_name(), kind.noun()));
+        let Loadeds { version: _, list, failed } = self.of_mut(kind);
+        for (i, loaded) in list.drain(..).enumerate() {
+            let mut of_it = found.remove(&i).unwrap_or_default();
+            match loaded.resource.message() {
+                Err(flaw) => of_it.push(flaw),
+                Ok(_) if !kind.is_of(&loaded.resource) => {
+                    let found = loaded.resource.type_name();
+                    of_it.push(format!("{found} is not a {}", kind.noun()));
+                }
+                Ok(_) => {}
             }
-            of_it.extend(unusable.get(resource.name()).cloned());
+            of_it.extend(unusable.get(loaded.name()).cloned());
             if of_it.is_empty() {
-                kept.push(resource);
+                kept.push(loaded);
                 continue;
             }
-            why.push(format!("{}: {}", resource.name(), of_it.join(", ")));
+            let of_it = of_it.join(", ");
+            why.push(format!("{}: {of_it}", loaded.name()));
             // One that is rejected again is not put back.
-            let former = before.iter().find(|it| it.name() == resource.name());
-            kept.extend(former.filter(|it| !Arc::ptr_eq(it, &resource)).map(Arc::clone));
+            let former = before.iter().find(|it| it.name() == loaded.name());
+            kept.extend(former.filter(|it| !Arc::ptr_eq(it, &loaded)).map(Arc::clone));
+            let resource = loaded.resource.clone();
+            failed.push(Arc::new(Failed { resource, why: of_it, at: SystemTime::now() }));
         }
-        *self.list(kind) = kept;
+        *list = kept;
         if why.is_empty() {
             return String::new();
         }
@@ -194,14 +328,32 @@ impl Dynamic {
         format!("Error adding/updating {}(s) {}", kind.noun(), why.join(", "))
     }
 
-    /// Whether all of a kind are of its type.
+    /// Whether all of a kind are of its type and without flaw.
     pub(crate) fn are_of_kind(&self, kind: Kind) -> bool {
-        let list = match kind {
-            Kind::Clusters => &self.clusters,
-            Kind::Listeners => &self.listeners,
-        };
-        list.iter().all(|resource| kind.is_of(resource))
+        self.of(kind).list.iter().all(|loaded| kind.is_of(&loaded.resource))
     }
+}
+
+/// The problems of the resources of a kind, in words, by their places.
+fn problems_by_place(kind: Kind, problems: &Problems) -> HashMap<usize, Vec<String>> {
+    let list = kind.at().to_string();
+    let mut found: HashMap<usize, Vec<String>> = HashMap::new();
+    for problem in problems.errors() {
+        let path = problem.path.to_string();
+        let Some((place, field)) =
+            path.strip_prefix(&list).and_then(|rest| rest.strip_prefix('[')?.split_once(']'))
+        else {
+            continue;
+        };
+        let Ok(place) = place.parse() else { continue };
+        let field = field.trim_start_matches('.');
+        found.entry(place).or_default().push(if field.is_empty() {
+            problem.message.clone()
+        } else {
+            format!("{field}: {}", problem.message)
+        });
+    }
+    found
 }
 
 /// `dynamic_resources`

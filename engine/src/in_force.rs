@@ -13,7 +13,6 @@ use crate::downstream::connection_limit::ConnectionLimit;
 use crate::dynamic_compile::Dynamic;
 use crate::fingerprint::Fingerprint;
 use crate::node::Node;
-use crate::runtime::Runtime;
 use crate::upstream::Cluster;
 
 /// What is in force.
@@ -25,8 +24,6 @@ pub struct InForce {
     pub(crate) fixed: HashMap<&'static str, Fingerprint>,
     /// The dynamic resources.
     pub(crate) dynamic: Dynamic,
-    /// The runtime values.
-    pub(crate) runtime: Runtime,
     /// The identity of the proxy, which is what it was at the start.
     pub(crate) node: Node,
     /// The limits on all connections that the overload manager and the runtime set.

@@ -77,7 +77,7 @@ impl Round<'_> {
         list: &'static str,
     ) -> impl Iterator<Item = Item<'s, S>> {
         let at = Path::root().field("static_resources").field(list);
-        let item = move |(i, schema)| Item { schema, at: at.index(i), is_dynamic: false };
+        let item = move |(i, schema)| Item { schema, at: at.index(i), loaded: None };
         schemas.iter().enumerate().map(item)
     }
 
@@ -93,23 +93,22 @@ impl Round<'_> {
         let static_names: HashSet<&str> = schemas.iter().map(|it| it.name.as_str()).collect();
         let mut names = HashSet::new();
         let mut clusters = Vec::with_capacity(schemas.len());
-        for Item { schema, at, is_dynamic } in
-            Self::statics(schemas, "clusters").chain(self.dynamic.clusters())
-        {
+        for item in Self::statics(schemas, "clusters").chain(self.dynamic.clusters()) {
+            let Item { schema, at, loaded } = &item;
             //= envoy: a dynamic cluster with the name of a static one is ignored
-            if is_dynamic && static_names.contains(schema.name.as_str()) {
+            if loaded.is_some() && static_names.contains(schema.name.as_str()) {
                 continue;
             }
             if !names.insert(schema.name.as_str()) {
                 let message = format!("cluster manager: duplicate cluster '{}'", schema.name);
                 problems.error(&at.field("name"), message);
             }
-            let fingerprint = Fingerprint::of(schema, self.surroundings);
+            let fingerprint = item.fingerprint(self.surroundings, self.cause);
             let known = self.before.clusters.get(&fingerprint).map(Arc::clone);
             let cluster = known.unwrap_or_else(|| {
                 Arc::new(upstream::compile::cluster(
                     schema,
-                    &at,
+                    at,
                     proxy,
                     self.registry,
                     secrets,
@@ -142,17 +141,16 @@ impl Round<'_> {
     ) -> Vec<Arc<Listener>> {
         let (mut names, mut addresses) = (HashSet::new(), HashSet::new());
         let mut compiled = Vec::with_capacity(schemas.len());
-        for Item { schema, at, is_dynamic } in
-            Self::statics(schemas, "listeners").chain(self.dynamic.listeners())
-        {
+        for item in Self::statics(schemas, "listeners").chain(self.dynamic.listeners()) {
+            let Item { schema, at, loaded } = &item;
             // A dynamic listener may have lost a cluster that it names.
-            let is_strict = self.cause == Cause::Bootstrap && !is_dynamic;
+            let is_strict = self.cause == Cause::Bootstrap && loaded.is_none();
             context.known.set_strict(is_strict);
             if !schema.name.is_empty() && !names.insert(&schema.name) {
                 let message = format!("duplicate listener name '{}'", schema.name);
                 problems.error(&at.field("name"), message);
             }
-            let fingerprint = Fingerprint::of(schema, self.surroundings);
+            let fingerprint = item.fingerprint(self.surroundings, self.cause);
             let known = self.before.listeners.get(&fingerprint);
             let holds = |known: &&Arc<Listener>| {
                 let mut chains = known.filter_chains.all().iter();
@@ -161,13 +159,8 @@ impl Round<'_> {
             let listener = match known.filter(holds) {
                 Some(known) => Arc::clone(known),
                 None => {
-                    let listener = downstream::compile::listener(
-                        schema,
-                        &at,
-                        context,
-                        self.registry,
-                        problems,
-                    );
+                    let listener =
+                        downstream::compile::listener(schema, at, context, self.registry, problems);
                     let Some(listener) = listener else { continue };
                     Arc::new(listener)
                 }

@@ -27,8 +27,8 @@ impl Compiler {
         resource: &Resource,
         registry: &Registry,
     ) -> Result<RouteTable, String> {
-        let config::Any::RouteConfiguration(schema) = &resource.message else {
-            let what = resource.message.type_name();
+        let config::Any::RouteConfiguration(schema) = resource.message()? else {
+            let what = resource.type_name();
             return Err(format!("{what} is not a RouteConfiguration"));
         };
         let in_force = self.in_force();
@@ -45,10 +45,11 @@ impl Compiler {
             number.map(|number| number.index())
         };
         let (are_made, are_mirrored) = (Cell::new(false), Cell::new(false));
+        let runtime = self.runtime().current();
         let filter_context = filters::compile::Context {
             registry,
             stat_prefix: service.http.prefix(),
-            runtime: &Reader::new(&in_force.runtime),
+            runtime: &Reader::new(&runtime),
             // The service makes calls and mirrors as soon as its routes may want it.
             calls: callout::compile::Context {
                 cluster: &cluster,

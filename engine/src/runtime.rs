@@ -1,62 +1,104 @@
-//! Runtime values: named settings in layers, where the last layer that has a key wins. There are only
-//! static layers, so values are read once, when the configuration is compiled.
+//! Runtime values: named settings in layers, where the last layer that has a key wins.
+//!
+//! Layers change while the process runs. What uses a value holds the [`Entry`] of its key, so a shard reads an
+//! atomic that the control plane writes when the value changes: no lock, and nothing is compiled again.
+
+mod entry;
+mod layers;
+mod value;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 
 use crate::format::number::six_digits;
 use crate::fraction::Fraction;
 
+use entry::Entries;
+pub use entry::{Entry, RuntimeFlag, RuntimeFraction, RuntimeInteger, RuntimeNumber};
+pub use layers::{Changed, LayerSource, Layers};
+
 /// The layers, lowest first.
 #[derive(Clone, Debug, Default)]
 pub struct Runtime {
     layers: Vec<Layer>,
+    entries: Arc<Entries>,
 }
 
 /// A layer. Its values are strings and numbers.
-#[derive(Clone, Debug)]
-struct Layer {
+#[derive(Clone, Debug, PartialEq)]
+pub struct Layer {
     name: String,
     values: BTreeMap<String, Value>,
 }
 
-impl Runtime {
-    /// Adds a layer on top of the others. The members of an object get its name and a dot as prefix.
-    /// Returns the keys whose values are invalid: lists and nulls.
-    pub fn push(&mut self, name: &str, values: &Value) -> Vec<String> {
+impl Layer {
+    /// A layer with the members of an object; those of an object in it get its name and a dot as prefix. Also
+    /// returns the keys whose values are invalid: lists and nulls.
+    #[must_use]
+    pub fn new(name: &str, values: &Value) -> (Self, Vec<String>) {
         let (mut flat, mut invalid) = (BTreeMap::new(), Vec::new());
         if let Value::Object(fields) = values {
             flatten("", fields, &mut flat, &mut invalid);
         }
-        self.layers.push(Layer { name: name.to_owned(), values: flat });
+        (Self { name: name.to_owned(), values: flat }, invalid)
+    }
+
+    /// Its keys.
+    pub fn keys(&self) -> impl Iterator<Item = &str> {
+        self.values.keys().map(String::as_str)
+    }
+
+    /// A layer with these texts.
+    #[must_use]
+    pub fn of_texts(name: &str, texts: impl IntoIterator<Item = (String, String)>) -> Self {
+        let texts = texts.into_iter().map(|(key, text)| (key, text.into()));
+        Self { name: name.to_owned(), values: texts.collect() }
+    }
+}
+
+impl Runtime {
+    /// Adds a layer on top of the others. Returns the keys whose values are invalid.
+    pub fn push(&mut self, name: &str, values: &Value) -> Vec<String> {
+        let (layer, invalid) = Layer::new(name, values);
+        self.layers.push(layer);
         invalid
+    }
+
+    /// Replaces all layers. Whoever uses a value sees the new one from now on.
+    pub fn set_layers(&mut self, layers: Vec<Layer>) {
+        self.layers = layers;
+        self.entries.update(self);
     }
 
     /// The value of a key as a whole number; as in Envoy, a value that is not one counts as not set.
     #[must_use]
     pub fn integer(&self, key: &str) -> Option<u64> {
-        let value = self.layers.iter().rev().find_map(|layer| layer.values.get(key))?;
-        let text = match value {
-            Value::String(text) => text.clone(),
-            // All numbers of a Struct are floats; as text, a whole one has no fraction.
-            number => number.as_f64().map_or_else(|| number.to_string(), |n| n.to_string()),
-        };
-        let whole = text.split_once('.').map_or(text.as_str(), |(whole, _)| whole);
-        whole.parse().ok()
+        value::integer(self.value(key)?)
+    }
+
+    /// The value of a key as a number.
+    #[must_use]
+    pub fn number(&self, key: &str) -> Option<f64> {
+        value::number(self.value(key)?)
+    }
+
+    /// The value of a key as a yes or no.
+    #[must_use]
+    pub fn flag(&self, key: &str) -> Option<bool> {
+        value::flag(self.value(key)?)
     }
 
     /// The value of a key as a fraction: an object with a numerator and a denominator, or percent.
     #[must_use]
     pub fn fraction(&self, key: &str) -> Option<Fraction> {
-        let value = self.layers.iter().rev().find_map(|layer| layer.values.get(key))?;
-        let object = value.as_str().and_then(|text| serde_json::from_str::<Value>(text).ok());
-        if let Some(Value::Object(fields)) = object {
-            return object_fraction(&fields);
-        }
-        let percent = u32::try_from(self.integer(key)?).unwrap_or(u32::MAX);
-        Some(Fraction { numerator: percent, denominator: 100 })
+        value::fraction(self.value(key)?)
+    }
+
+    fn value(&self, key: &str) -> Option<&Value> {
+        self.layers.iter().rev().find_map(|layer| layer.values.get(key))
     }
 
     /// Every key of every layer, with the index of the layer.
@@ -109,16 +151,36 @@ impl<'a> Reader<'a> {
         Self { runtime, read: RefCell::new(BTreeSet::new()) }
     }
 
-    /// As [`Runtime::integer`].
+    /// As [`Runtime::integer`], once: a later change has no effect.
     pub fn integer(&self, key: &str) -> Option<u64> {
         self.note(key);
         self.runtime.integer(key)
     }
 
-    /// As [`Runtime::fraction`].
-    pub fn fraction(&self, key: &str) -> Option<Fraction> {
+    /// A fraction with the key that may override it.
+    pub fn fraction(&self, default: Fraction, key: &str) -> RuntimeFraction {
+        RuntimeFraction::new(default, self.entry_of(key))
+    }
+
+    /// A number with the key that may override it.
+    pub fn number(&self, default: u64, key: &str) -> RuntimeInteger {
+        RuntimeInteger::new(default, self.entry_of(key))
+    }
+
+    /// A yes or no with the key that may override it.
+    pub fn flag(&self, default: bool, key: &str) -> RuntimeFlag {
+        RuntimeFlag::new(default, self.entry_of(key))
+    }
+
+    /// None: there is no key.
+    fn entry_of(&self, key: &str) -> Option<Arc<Entry>> {
+        (!key.is_empty()).then(|| self.entry(key))
+    }
+
+    /// What a key is set to, as it changes.
+    pub fn entry(&self, key: &str) -> Arc<Entry> {
         self.note(key);
-        self.runtime.fraction(key)
+        self.runtime.entries.of(key, self.runtime)
     }
 
     /// Whether the key was read.
@@ -130,32 +192,6 @@ impl<'a> Reader<'a> {
     fn note(&self, key: &str) {
         self.read.borrow_mut().insert(key.to_owned());
     }
-}
-
-/// A fraction as an object. As in Envoy, one that is not valid counts as not set.
-fn object_fraction(fields: &serde_json::Map<String, Value>) -> Option<Fraction> {
-    if fields.keys().any(|key| key != "numerator" && key != "denominator") {
-        return None;
-    }
-    let denominator = match fields.get("denominator") {
-        None => 100,
-        Some(name) => match name.as_str()? {
-            "HUNDRED" => 100,
-            "TEN_THOUSAND" => 10_000,
-            "MILLION" => 1_000_000,
-            _ => return None,
-        },
-    };
-    let numerator = fields.get("numerator").map_or(Some(0.0), Value::as_f64)?;
-    if numerator.fract() != 0.0 || !(0.0..=f64::from(u32::MAX)).contains(&numerator) {
-        return None;
-    }
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "it is whole and in the range"
-    )]
-    Some(Fraction { numerator: numerator as u32, denominator })
 }
 
 /// The keys of a layer, or of an object in it.

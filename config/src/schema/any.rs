@@ -185,6 +185,7 @@ any! {
     RouteConfiguration = "envoy.config.route.v3.RouteConfiguration",
     RouteList = "envoy.config.route.v3.RouteList",
     Router = "envoy.extensions.filters.http.router.v3.Router",
+    Runtime = "envoy.service.runtime.v3.Runtime",
     RuntimeFractionMatcher =
         "envoy.extensions.matching.input_matchers.runtime_fraction.v3.RuntimeFraction",
     SafeCrossSchemeConfig =

@@ -65,6 +65,27 @@ schema! {
     struct RuntimeLayer = "envoy.config.bootstrap.v3.RuntimeLayer" {
         name: String,
         static_layer: Option<serde_json::Value>,
+        disk_layer: Option<DiskLayer>,
+        admin_layer: Option<AdminLayer>,
+        rtds_layer: Option<RtdsLayer>,
+    }
+
+    struct DiskLayer = "envoy.config.bootstrap.v3.RuntimeLayer.DiskLayer" {
+        symlink_root: String,
+        append_service_cluster: bool,
+        subdirectory: String,
+    }
+
+    struct AdminLayer = "envoy.config.bootstrap.v3.RuntimeLayer.AdminLayer" {}
+
+    struct RtdsLayer = "envoy.config.bootstrap.v3.RuntimeLayer.RtdsLayer" {
+        name: String,
+        rtds_config: Option<ConfigSource>,
+    }
+
+    struct Runtime = "envoy.service.runtime.v3.Runtime" {
+        name: String,
+        layer: Option<serde_json::Value>,
     }
 
     struct OverloadManager = "envoy.config.overload.v3.OverloadManager" {

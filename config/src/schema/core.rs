@@ -184,8 +184,7 @@ schema! {
 
     struct RuntimeFeatureFlag = "envoy.config.core.v3.RuntimeFeatureFlag" {
         default_value: Option<bool>,
-    } harmless {
-        runtime_key: "a runtime layer that sets it causes a warning; the default applies",
+        runtime_key: String,
     }
 
     struct BackoffStrategy = "envoy.config.core.v3.BackoffStrategy" {

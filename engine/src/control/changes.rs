@@ -14,7 +14,7 @@ use crate::upstream::Cluster;
 #[derive(Clone, Debug)]
 pub(super) struct Gone {
     pub(super) listener: Arc<Listener>,
-    /// Whether one of its name has its addresses now: then only filter chains are gone.
+    /// Whether only filter chains are gone.
     pub(super) in_place: bool,
     /// How many of them; 1 for a whole listener.
     pub(super) amount: u64,
@@ -22,9 +22,8 @@ pub(super) struct Gone {
 
 impl Gone {
     fn of(listener: &Arc<Listener>, after: &Snapshot) -> Self {
-        let addresses = |it: &Listener| format!("{:?}", it.addresses);
         let next = after.listeners.iter().find(|it| it.name == listener.name);
-        let next = next.filter(|it| addresses(it) == addresses(listener));
+        let next = next.filter(|it| it.frame == listener.frame);
         let amount = next.map_or(1, |next| next.filter_chains.count_gone(&listener.filter_chains));
         Self { listener: Arc::clone(listener), in_place: next.is_some(), amount }
     }

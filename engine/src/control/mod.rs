@@ -16,6 +16,7 @@ mod eds;
 mod event_json;
 mod expiry;
 mod health;
+mod loaded;
 mod logs;
 mod membership;
 mod moves;
@@ -28,6 +29,7 @@ mod rds;
 mod reload;
 mod resources;
 mod ring_advice;
+mod runtime;
 mod sds;
 mod server;
 mod shards;
@@ -51,10 +53,11 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
-use self::admin::{Admin, ConfigDump, Identity, Server as _, ServerState};
+use self::admin::{Admin, Identity, Server as _, ServerState, StaticDump};
 use self::dns_cache::DnsCaches;
 use self::drain::Drain;
 use self::eds::Endpoints;
+use self::loaded::LoadedResources;
 use self::logs::Logs;
 use self::membership::{Membership, key};
 use self::notify::ServiceManager;
@@ -62,6 +65,7 @@ use self::outages::Outages;
 use self::rds::RouteFollower;
 use self::reload::{Reloader, Step};
 use self::resources::Sources;
+use self::runtime::{RuntimeSources, Values};
 use self::sds::SecretSubscriptions;
 use self::server::{Changing, Running};
 use self::shards::Shards;
@@ -74,7 +78,6 @@ use crate::compile::{Compiled, Compiler};
 use crate::downstream::ListenAddress;
 use crate::limits;
 use crate::node::Node;
-use crate::runtime::Runtime;
 use crate::stats::{ProcessStats, Registry};
 use crate::stats_sink::StatsFlush;
 use crate::upstream::Cluster;
@@ -180,7 +183,8 @@ async fn serve(
         // The log is the caller's.
         log_format: _,
         node,
-        runtime,
+        // The compiler has them already.
+        runtime: _,
         in_force,
         sources: dynamic,
     } = compiled;
@@ -208,7 +212,8 @@ async fn serve(
 
     let (orders, ordered) = mpsc::unbounded_channel();
     let (reloads, requested) = mpsc::unbounded_channel();
-    count_runtime(&process, &runtime);
+    let (layers, stats) = (Arc::clone(compiler.runtime()), Arc::clone(&process.runtime));
+    let values = Values { layers, stats };
     let identity = xds::Identity {
         configured: bootstrap.get("node").cloned().unwrap_or_default(),
         node: node.clone(),
@@ -217,10 +222,12 @@ async fn serve(
     let changing = Changing {
         state: ServerState::PreInitializing,
         addresses,
-        runtime: runtime.json(),
         hosts: HashMap::new(),
         outages: Outages::default(),
-        config_dump: Arc::new(ConfigDump::of_bootstrap(bootstrap, SystemTime::now())),
+        statics: Arc::new(StaticDump::of_bootstrap(&bootstrap, SystemTime::now())),
+        loaded: LoadedResources::default(),
+        accepted: Arc::clone(&snapshot),
+        no_routes_yet: HashMap::new(),
         snapshot,
     };
     let running = Arc::new(Running {
@@ -230,7 +237,10 @@ async fn serve(
         orders,
         reloads,
         changing: Mutex::new(changing),
+        runtime: values.clone(),
     });
+    //= envoy: values are loaded twice at the start
+    (0..2).for_each(|_| values.count(values.layers.read()));
     let secrets = compiler.secrets().ok_or_else(|| io::Error::other("nothing is compiled"))?;
     let servers = xds::Client::new(dynamic.ads.clone(), identity, &running, &registry);
     let sources = Rc::new(Sources::new(servers));
@@ -253,17 +263,19 @@ async fn serve(
     let endpoints = Endpoints::new(Arc::clone(&registry), Rc::clone(&sources));
     let membership = membership(&running, &shards, endpoints)?;
     let initialized = membership.follow(&running.snapshot().clusters);
+    let runtime = RuntimeSources::new(values, &registry, &sources);
+    let runtime_answered = runtime.follow()?;
     drop(tokio::task::spawn_local(outages::watch(Arc::clone(&running))));
     let manager = Arc::clone(&process.listener_manager);
     let drain = Drain::new(Arc::clone(&shards), Arc::clone(&running), manager, options.drain_time);
 
     tokio::select! {
-        _ = async { tokio::join!(initialized, secrets_answered) } => {}
+        _ = async { tokio::join!(initialized, secrets_answered, runtime_answered) } => {}
         () = stop_signal(&mut signals, &logs, None) => return Ok(()),
     }
     compiler.commit(in_force);
     let compiler = Rc::new(compiler);
-    let routes = RouteFollower::new(&compiler, &registry, &shards, &sources);
+    let routes = RouteFollower::new(&compiler, &registry, &running, &shards, &sources);
     let (steps, stepped) = mpsc::unbounded_channel();
     let reloader = Rc::new(Reloader {
         drain: drain.clone(),
@@ -280,6 +292,7 @@ async fn serve(
         sources,
         subscriptions: RefCell::default(),
         routes,
+        runtime,
         sockets: RefCell::new(sockets),
         before_live: RefCell::new(Some(vec![first_orders])),
         options: Rc::clone(&options),
@@ -323,15 +336,6 @@ async fn serve(
     }
     logs.finish().await;
     Ok(())
-}
-
-fn count_runtime(process: &ProcessStats, runtime: &Runtime) {
-    let values = process.runtime.control();
-    // As Envoy counts: two loads at the start, and no override directory.
-    values.load_success.add(2);
-    values.override_dir_not_exists.add(2);
-    values.num_keys.set(runtime.key_count() as u64);
-    values.num_layers.set(runtime.layer_count() as u64);
 }
 
 /// Starts the timer that flushes stats, if there is one, and the sinks.

@@ -6,19 +6,21 @@
 //! Invariant: routes that cannot be used change nothing.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::resources::{Handle, Interest, Sources, Subscriber, Wanted};
+use super::server::Running;
 use super::shards::Shards;
-use super::subscription::Counts;
+use super::subscription::{Counts, unix_millis};
 use crate::compile::Compiler;
-use crate::config_source::compile::Response;
+use crate::config_source::compile::{Resource, Response};
 use crate::downstream::filter_chain::Speaks;
 use crate::downstream::local::Listeners;
+use crate::dynamic_compile::Loaded;
+use crate::request::route::RouteTable;
 use crate::request::routes::RouteSource;
 use crate::request::service::Service;
 use crate::snapshot::Snapshot;
@@ -26,38 +28,52 @@ use crate::stats::{RdsStats, Registry, Scope};
 
 /// What follows routes.
 pub(super) struct RouteFollower {
-    compiler: Rc<Compiler>,
-    registry: Arc<Registry>,
-    shards: Arc<Shards>,
+    context: Rc<Context>,
     sources: Rc<Sources>,
-    followed: RefCell<HashMap<usize, Handle>>,
+    /// By the names of the routes.
+    followed: RefCell<HashMap<String, Vec<(Rc<Followed>, Handle)>>>,
+    next_id: Cell<u64>,
 }
 
-/// The routes of one connection manager.
-struct Followed {
-    service: Arc<Service>,
-    source: RouteSource,
+/// What routes need to be compiled and used.
+struct Context {
     compiler: Rc<Compiler>,
     registry: Arc<Registry>,
+    running: Arc<Running>,
     shards: Arc<Shards>,
+}
+
+/// Routes that come from a source.
+struct Followed {
+    id: u64,
+    source: RouteSource,
+    context: Rc<Context>,
+    /// The connection managers that have them.
+    services: RefCell<Vec<Arc<Service>>>,
     stats: Arc<Scope<RdsStats>>,
-    /// A hash of the last ones.
-    last: Cell<u64>,
+    /// The last ones.
+    last: RefCell<Option<Arc<Loaded>>>,
 }
 
 impl RouteFollower {
     pub(super) fn new(
         compiler: &Rc<Compiler>,
         registry: &Arc<Registry>,
+        running: &Arc<Running>,
         shards: &Arc<Shards>,
         sources: &Rc<Sources>,
     ) -> Self {
-        Self {
+        let context = Context {
             compiler: Rc::clone(compiler),
             registry: Arc::clone(registry),
+            running: Arc::clone(running),
             shards: Arc::clone(shards),
+        };
+        Self {
+            context: Rc::new(context),
             sources: Rc::clone(sources),
             followed: RefCell::default(),
+            next_id: Cell::new(0),
         }
     }
 
@@ -67,39 +83,71 @@ impl RouteFollower {
     /// # Errors
     /// The system has no more inotify instances.
     pub(super) fn follow(&self, snapshot: &Snapshot) -> io::Result<()> {
-        for service in services(snapshot) {
-            let Some(source) = &service.routes.source else { continue };
-            if self.followed.borrow().contains_key(&key(service)) {
-                continue;
+        let known = self.known();
+        for service in services(snapshot).filter(|service| !known.contains(&key(service))) {
+            if let Some(source) = &service.routes.source {
+                self.follow_one(service, source)?;
             }
-            let prefix = format!("{}rds.{}.", service.http.prefix(), source.name);
-            let followed = Followed {
-                service: Arc::clone(service),
-                source: source.clone(),
-                compiler: Rc::clone(&self.compiler),
-                registry: Arc::clone(&self.registry),
-                shards: Arc::clone(&self.shards),
-                stats: self.registry.scope(&prefix),
-                last: Cell::new(0),
-            };
-            let interest = Interest {
-                kind: "envoy.config.route.v3.RouteConfiguration",
-                wanted: Wanted::Names(BTreeSet::from([source.name.clone()])),
-                what: format!("routes {}", source.name),
-                counts: Counts::Own(self.registry.scope(&prefix)),
-                prefix,
-            };
-            let handle = self.sources.subscribe(interest, &source.origin, Rc::new(followed))?;
-            self.followed.borrow_mut().insert(key(service), handle);
         }
+        Ok(())
+    }
+
+    /// The connection managers that have their routes.
+    fn known(&self) -> HashSet<usize> {
+        let followed = self.followed.borrow();
+        let all = followed.values().flatten();
+        all.flat_map(|(it, _)| it.services.borrow().iter().map(key).collect::<Vec<_>>()).collect()
+    }
+
+    //= envoy: connection managers with the same routes of the same source share a subscription
+    fn follow_one(&self, service: &Arc<Service>, source: &RouteSource) -> io::Result<()> {
+        let followed = self.followed.borrow();
+        let same = followed.get(&source.name).into_iter().flatten();
+        let same = same.map(|(followed, _)| followed).find(|it| it.source == *source);
+        if let Some(same) = same.map(Rc::clone) {
+            drop(followed);
+            same.join(service);
+            return Ok(());
+        }
+        drop(followed);
+        let prefix = format!("{}rds.{}.", service.http.prefix(), source.name);
+        let id = self.next_id.get();
+        self.next_id.set(id + 1);
+        let registry = &self.context.registry;
+        let followed = Rc::new(Followed {
+            id,
+            source: source.clone(),
+            context: Rc::clone(&self.context),
+            services: RefCell::new(vec![Arc::clone(service)]),
+            stats: registry.scope(&prefix),
+            last: RefCell::default(),
+        });
+        let interest = Interest {
+            kind: "envoy.config.route.v3.RouteConfiguration",
+            wanted: Wanted::Names(BTreeSet::from([source.name.clone()])),
+            what: format!("routes {}", source.name),
+            counts: Counts::Own(registry.scope(&prefix)),
+            prefix,
+        };
+        followed.wait_for_first(service);
+        let subscriber = Rc::clone(&followed) as Rc<dyn Subscriber>;
+        let handle = self.sources.subscribe(interest, &source.origin, subscriber)?;
+        let mut all = self.followed.borrow_mut();
+        all.entry(source.name.clone()).or_default().push((followed, handle));
         Ok(())
     }
 
     /// Follows no others than the connection managers of this configuration any more.
     pub(super) fn retain(&self, snapshot: &Snapshot) {
-        let kept: Vec<usize> = services(snapshot).map(key).collect();
-        let mut followed = self.followed.borrow_mut();
-        followed.retain(|key, _| kept.contains(key));
+        let kept: HashSet<usize> = services(snapshot).map(key).collect();
+        self.followed.borrow_mut().retain(|_, all| {
+            all.retain(|(followed, _)| {
+                let mut services = followed.services.borrow_mut();
+                services.retain(|service| kept.contains(&key(service)));
+                !services.is_empty()
+            });
+            !all.is_empty()
+        });
     }
 }
 
@@ -112,13 +160,25 @@ fn services(snapshot: &Snapshot) -> impl Iterator<Item = &Arc<Service>> {
     })
 }
 
-fn key(service: &Arc<Service>) -> usize {
+pub(super) fn key(service: &Arc<Service>) -> usize {
     Arc::as_ptr(service).addr()
 }
 
 impl Subscriber for Followed {
     fn replace(&self, response: Response) -> Result<(), String> {
+        self.answered();
         self.take(&response)
+    }
+
+    fn nothing_came(&self) {
+        self.answered();
+    }
+}
+
+impl Drop for Followed {
+    fn drop(&mut self) {
+        self.answered();
+        self.context.running.change(|changing| changing.loaded.forget_routes(self.id));
     }
 }
 
@@ -135,23 +195,66 @@ impl Followed {
             self.stats.control().update_empty.inc();
             return Ok(());
         };
-        let hash = resource.hash();
-        if self.last.get() == hash {
+        let is_same = |last: &Arc<Loaded>| last.resource.hash() == resource.hash();
+        if self.last.borrow().as_ref().is_some_and(is_same) {
             return Ok(());
         }
-        let table = self.compiler.routes(&self.service, resource, &self.registry)?;
-        let table = Arc::new(table);
-        self.service.routes.replace(Arc::clone(&table));
-        let service = Arc::clone(&self.service);
-        self.shards.send_to_all(move |shard| {
-            Listeners::of(shard).set_routes(&service, &table);
-        });
-        self.last.set(hash);
+        let services = self.services.borrow();
+        let tables = services.iter().map(|service| self.compile(service, resource));
+        let tables: Vec<_> = tables.collect::<Result<_, _>>()?;
+        for (service, table) in services.iter().zip(tables) {
+            self.put_into_force(service, table);
+        }
+        let loaded = Arc::new(Loaded::new(resource.clone(), &response.version));
+        let shown = Arc::clone(&loaded);
+        self.context.running.change(|changing| changing.loaded.set_routes(self.id, shown));
+        self.last.replace(Some(loaded));
         let stats = self.stats.control();
         stats.config_reload.inc();
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        stats.config_reload_time_ms.set(u64::try_from(now.as_millis()).unwrap_or(u64::MAX));
+        stats.config_reload_time_ms.set(unix_millis());
         tracing::info!(target: "config", "routes {name} have changed");
         Ok(())
+    }
+
+    /// A connection manager waits for the first routes, as `/init_dump` shows.
+    fn wait_for_first(&self, service: &Arc<Service>) {
+        let name = self.source.name.clone();
+        self.context.running.change(|changing| changing.no_routes_yet.insert(key(service), name));
+    }
+
+    fn answered(&self) {
+        let services = self.services.borrow();
+        self.context.running.change(|changing| {
+            for service in &*services {
+                changing.no_routes_yet.remove(&key(service));
+            }
+        });
+    }
+
+    /// Another connection manager has these routes.
+    fn join(&self, service: &Arc<Service>) {
+        self.services.borrow_mut().push(Arc::clone(service));
+        let last = self.last.borrow().as_ref().map(Arc::clone);
+        let Some(last) = last else { return self.wait_for_first(service) };
+        match self.compile(service, &last.resource) {
+            Ok(table) => self.put_into_force(service, table),
+            Err(why) => {
+                let name = &self.source.name;
+                tracing::warn!(target: "config", "routes {name}: version {} is rejected: {why}", last.version);
+            }
+        }
+    }
+
+    fn compile(&self, service: &Service, resource: &Resource) -> Result<RouteTable, String> {
+        self.context.compiler.routes(service, resource, &self.context.registry)
+    }
+
+    fn put_into_force(&self, service: &Arc<Service>, table: RouteTable) {
+        let table = Arc::new(table);
+        service.routes.replace(Arc::clone(&table));
+        let service = Arc::clone(service);
+        self.context.shards.send_to_all(move |shard| {
+            Listeners::of(shard).set_routes(&service, &table);
+        });
     }
 }

@@ -27,22 +27,23 @@ use super::logs::Logs;
 use super::membership::{Membership, key};
 use super::rds::RouteFollower;
 use super::resources::{Handle, Interest, Sources, Subscriber, Wanted};
+use super::runtime::RuntimeSources;
 use super::sds::SecretSubscriptions;
 use super::server::Running;
 use super::shards::Shards;
 use super::sockets_in_use::{Orders, SocketsInUse, Start};
-use super::subscription::Counts;
-use super::{Options, StartError, count_runtime};
+use super::subscription::{Counts, unix_millis};
+use super::{Options, StartError};
 use crate::address::Address;
 use crate::compile::{Compiled, Compiler};
 use crate::config_source::ConfigSource;
 use crate::config_source::compile::Response;
 use crate::downstream::filter_chain_compile::RouteChange;
 use crate::downstream::local::Listeners;
-use crate::dynamic_compile::{Change, DynamicSources, Kind, Updated};
-use crate::runtime::Runtime;
+use crate::dynamic_compile::{Change, Dynamic, DynamicSources, Kind, Loaded, Resources, Updated};
+use crate::runtime::LayerSource;
 use crate::snapshot::Snapshot;
-use crate::stats::{ProcessStats, Registry};
+use crate::stats::{CdsStats, ProcessStats, Registry, Scope};
 
 /// Where configurations come from.
 pub trait Configuration: fmt::Debug {
@@ -78,7 +79,10 @@ pub(super) struct Reload {
 #[derive(Debug)]
 pub(super) struct Accepted {
     snapshot: Arc<Snapshot>,
-    runtime: Runtime,
+    /// The resources in it that did not come from the bootstrap.
+    dynamic: Dynamic,
+    /// Where runtime values come from.
+    runtime: Vec<LayerSource>,
     /// Its own, and those of the configurations whose place it has taken.
     orders: Vec<Orders>,
     addresses: Vec<Vec<Address>>,
@@ -100,6 +104,7 @@ impl Accepted {
             orders: self.orders.into_iter().chain(later.orders).collect(),
             waiting_for: self.waiting_for.into_iter().chain(later.waiting_for).collect(),
             reads: self.reads.into_iter().chain(later.reads).collect(),
+            dynamic: later.dynamic,
             runtime: later.runtime,
             addresses: later.addresses,
         }
@@ -180,6 +185,7 @@ pub(super) struct Reloader {
     /// To clusters and listeners.
     pub(super) subscriptions: RefCell<Vec<Handle>>,
     pub(super) routes: RouteFollower,
+    pub(super) runtime: RuntimeSources,
     pub(super) sockets: RefCell<SocketsInUse>,
     /// What was ordered before connections are accepted; none: they are.
     pub(super) before_live: RefCell<Option<Vec<Orders>>>,
@@ -191,20 +197,39 @@ pub(super) struct Reloader {
     pub(super) accepted: RefCell<Arc<Snapshot>>,
 }
 
-/// The dynamic resources of a kind.
-struct Dynamic {
+/// Takes the dynamic resources of a kind.
+struct Updates {
     kind: Kind,
     reloader: Rc<Reloader>,
+    /// Counts changes of clusters.
+    changes: Option<Arc<Scope<CdsStats>>>,
 }
 
-impl Subscriber for Dynamic {
+impl Updates {
+    fn take(&self, version: String, resources: Resources) -> Result<(), String> {
+        let before = Arc::clone(&self.reloader.accepted.borrow());
+        self.reloader.update(self.kind, &Change { version, resources })?;
+        let before: HashSet<_> = before.clusters.iter().map(key).collect();
+        let is_new = |it: &Arc<_>| !before.contains(&key(it));
+        if let Some(stats) = &self.changes
+            && self.reloader.accepted.borrow().clusters.iter().any(is_new)
+        {
+            stats.control().config_reload.inc();
+            stats.control().config_reload_time_ms.set(unix_millis());
+        }
+        Ok(())
+    }
+}
+
+impl Subscriber for Updates {
     fn replace(&self, response: Response) -> Result<(), String> {
-        self.reloader.update(self.kind, &Change::All(response.resources))
+        let Response { version, resources } = response;
+        self.take(version, Resources::All(resources))
     }
 
     fn change(&self, response: Response, removed: &[String]) -> Result<(), String> {
-        let removed = removed.to_vec();
-        self.reloader.update(self.kind, &Change::Some { changed: response.resources, removed })
+        let Response { version, resources: changed } = response;
+        self.take(version, Resources::Some { changed, removed: removed.to_vec() })
     }
 }
 
@@ -243,7 +268,8 @@ impl Reloader {
             prefix: prefix.to_owned(),
             counts: Counts::Own(self.registry.scope(prefix)),
         };
-        let subscriber = Rc::new(Dynamic { kind, reloader: Rc::clone(self) });
+        let changes = (kind == Kind::Clusters).then(|| self.registry.scope(prefix));
+        let subscriber = Rc::new(Updates { kind, reloader: Rc::clone(self), changes });
         let (subscription, answered) =
             self.sources.first_answers(|| self.sources.subscribe(interest, &source, subscriber));
         self.subscriptions.borrow_mut().push(subscription?);
@@ -302,8 +328,10 @@ impl Reloader {
         read: Option<Box<Read>>,
     ) -> Result<(), (Refusal, Option<Box<Read>>)> {
         let Compiled { snapshot, runtime, in_force, .. } = compiled;
+        let dynamic = in_force.dynamic.clone();
         if read.is_none() && snapshot.is_same(&self.accepted.borrow()) {
             self.compiler.commit(in_force);
+            self.show_accepted(dynamic);
             return Ok(());
         }
         let (prepared, secrets) = self.sources.first_answers(|| self.prepare(&snapshot));
@@ -315,7 +343,9 @@ impl Reloader {
             service.routes.accept(Arc::clone(table));
         }
         self.compiler.commit(in_force);
+        self.show_accepted(dynamic.clone());
         *self.accepted.borrow_mut() = Arc::clone(&snapshot);
+        self.running.change(|changing| changing.accepted = Arc::clone(&snapshot));
         // At once: a management server may send with its next response what these refer to.
         let hosts = self.membership.follow(&snapshot.clusters);
         let (followed, routes) = self.sources.first_answers(|| self.routes.follow(&snapshot));
@@ -326,6 +356,7 @@ impl Reloader {
         let addresses = self.sockets.borrow().addresses(&snapshot);
         let accepted = Accepted {
             snapshot,
+            dynamic,
             runtime,
             orders: vec![orders],
             addresses,
@@ -398,14 +429,16 @@ impl Reloader {
     }
 
     fn put_into_force(&self, accepted: Accepted) {
-        let Accepted { snapshot, runtime, orders, addresses, waiting_for: _, reads } = accepted;
+        let Accepted { snapshot, dynamic, runtime, orders, addresses, waiting_for: _, reads } =
+            accepted;
         self.waiting.set(self.waiting.get().saturating_sub(orders.len()));
         let changes = Changes::between(&self.running.snapshot(), &snapshot);
         let clusters = snapshot.clusters.clone();
+        let mut drain = Vec::new();
         let hosts: HashMap<_, _> = self.running.change(|changing| {
+            drain = changing.loaded.put_into_force(dynamic);
             changing.snapshot = Arc::clone(&snapshot);
             changing.addresses = addresses;
-            changing.runtime = runtime.json();
             clusters.iter().map(|it| (key(it), changing.hosts_of(it))).collect()
         });
         for RouteChange { service, table } in &snapshot.routes {
@@ -429,13 +462,14 @@ impl Reloader {
             self.running.change(|changing| changing.hosts.retain(|key, _| kept.contains(key)));
         }
         self.count(&changes);
-        if !changes.gone.is_empty() {
-            drop(tokio::task::spawn_local(self.close_later(&changes)));
+        self.count_warming();
+        if !changes.gone.is_empty() || !drain.is_empty() {
+            drop(tokio::task::spawn_local(self.close_later(&changes, drain)));
         }
         if reads.is_empty() {
             tracing::info!(target: "config", "dynamic resources have changed: {changes}");
         } else {
-            count_runtime(&self.process, &runtime);
+            self.set_runtime(runtime);
         }
         for read in reads {
             let Read { bootstrap, warnings, reply } = read;
@@ -443,6 +477,19 @@ impl Reloader {
             self.running.change(|changing| changing.show_bootstrap(bootstrap));
             // Whoever asked may have gone.
             let _received = reply.map(|reply| reply.send(Ok(format!("{changes}\n{warnings}"))));
+        }
+    }
+
+    /// Runtime values come from these sources from now on.
+    fn set_runtime(&self, sources: Vec<LayerSource>) {
+        let values = &self.running.runtime;
+        if values.layers.sources() == sources {
+            return;
+        }
+        values.count(values.layers.configure(sources));
+        // Nobody waits for what is new in them.
+        if let Err(error) = self.runtime.follow() {
+            tracing::error!(target: "config", "runtime values cannot be followed: {error}");
         }
     }
 
@@ -484,8 +531,28 @@ impl Reloader {
         stats.active_clusters.set(clusters.total);
     }
 
-    /// Closes the connections of what is gone, after the drain time.
-    fn close_later(&self, changes: &Changes) -> impl Future<Output = ()> + use<> {
+    /// Shows what is accepted.
+    fn show_accepted(&self, dynamic: Dynamic) {
+        self.running.change(|changing| changing.loaded.accept(dynamic));
+        self.count_warming();
+    }
+
+    fn count_warming(&self) {
+        let [clusters, listeners] = self.running.change(|changing| {
+            [Kind::Clusters, Kind::Listeners].map(|kind| changing.loaded.warming(kind).count())
+        });
+        self.process.cluster_manager.control().warming_clusters.set(clusters as u64);
+        let stats = self.process.listener_manager.control();
+        stats.total_listeners_warming.set(listeners as u64);
+    }
+
+    /// Closes the connections of what is gone, after the drain time. `shown` drain in `/config_dump`.
+    fn close_later(
+        &self,
+        changes: &Changes,
+        shown: Vec<Arc<Loaded>>,
+    ) -> impl Future<Output = ()> + use<> {
+        let running = Arc::clone(&self.running);
         let (gone, shards) = (changes.gone.clone(), Arc::clone(&self.shards));
         let (process, drain_time) = (Arc::clone(&self.process), self.options.drain_time);
         async move {
@@ -493,6 +560,7 @@ impl Reloader {
             for it in &gone {
                 it.gauge(process.listener_manager.control()).sub(it.amount);
             }
+            running.change(|changing| changing.loaded.drained(&shown));
             let listeners: Vec<_> = gone.into_iter().map(|it| it.listener).collect();
             shards.send_to_all(move |shard| Listeners::of(shard).close(&listeners));
         }

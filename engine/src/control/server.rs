@@ -1,6 +1,6 @@
 //! The server as the admin endpoint sees it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -8,15 +8,20 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
 
 use super::admin::{
-    ClusterView, ConfigDump, FailingHost, HealthFlags, HostCounts, HostView, Identity,
-    ListenerView, LogLevel, Order, Reloaded, Server, ServerState, ShardView, Thresholds,
+    ClusterEndpoints, ClusterView, ConfigDump, FailingHost, HealthFlags, HostCounts, HostView,
+    Identity, ListenerView, LogLevel, Order, Reloaded, Server, ServerState, ShardView, StaticDump,
+    Thresholds, Unready,
 };
+use super::loaded::LoadedResources;
 use super::membership::key;
 use super::outages::{Outage, Outages};
+use super::rds;
 use super::reload::Reload;
+use super::runtime::Values;
 use super::shards::Shards;
 use crate::address::Address;
 use crate::downstream::filter_chain::Speaks;
+use crate::dynamic_compile::Kind;
 use crate::explain::{Asked, AskedError, Explanation, explain};
 use crate::shard::clock::{Millis, millis};
 use crate::shard::handle::ShardHandle;
@@ -25,6 +30,7 @@ use crate::transport::tls::context::compile::ShownSecret;
 use crate::transport::tls::inventory::Inventory;
 use crate::upstream::circuit_breaker::{self, RoutingPriority};
 use crate::upstream::cluster::Cluster;
+use crate::upstream::discovery::Discovery;
 use crate::upstream::host::{self, Host};
 use crate::upstream::host_set::HostSet;
 
@@ -49,6 +55,8 @@ pub(super) struct Running {
     pub(super) orders: UnboundedSender<Order>,
     pub(super) reloads: UnboundedSender<Reload>,
     pub(super) changing: Mutex<Changing>,
+    /// The runtime values.
+    pub(super) runtime: Values,
 }
 
 /// What changes while the server runs.
@@ -59,13 +67,18 @@ pub(super) struct Changing {
     pub(super) snapshot: Arc<Snapshot>,
     /// The addresses that each of its listeners is bound to.
     pub(super) addresses: Vec<Vec<Address>>,
-    /// The runtime values, as `/runtime` shows them.
-    pub(super) runtime: serde_json::Value,
     /// The hosts of each cluster, also of those that are about to be in force, by [`key`].
     pub(super) hosts: HashMap<usize, Arc<HostSet>>,
     /// The outages of hosts.
     pub(super) outages: Outages,
-    pub(super) config_dump: Arc<ConfigDump>,
+    /// The last configuration that was accepted; it is in force when what is new in it is ready.
+    pub(super) accepted: Arc<Snapshot>,
+    /// The names of the routes that connection managers wait for, by [`rds::key`].
+    pub(super) no_routes_yet: HashMap<usize, String>,
+    /// The resources of the bootstrap.
+    pub(super) statics: Arc<StaticDump>,
+    /// Those that came from elsewhere.
+    pub(super) loaded: LoadedResources,
 }
 
 impl Changing {
@@ -76,13 +89,67 @@ impl Changing {
 
     /// The bootstrap was read again.
     pub(super) fn show_bootstrap(&mut self, bootstrap: serde_json::Value) {
-        let mut dump = ConfigDump::of_bootstrap(bootstrap, SystemTime::now());
-        dump.dynamic_secrets.clone_from(&self.config_dump.dynamic_secrets);
-        self.config_dump = Arc::new(dump);
+        let mut statics = StaticDump::of_bootstrap(&bootstrap, SystemTime::now());
+        statics.dynamic_secrets.clone_from(&self.statics.dynamic_secrets);
+        self.statics = Arc::new(statics);
     }
 
     pub(super) fn show_secrets(&mut self, secrets: Vec<ShownSecret>) {
-        Arc::make_mut(&mut self.config_dump).dynamic_secrets = secrets;
+        Arc::make_mut(&mut self.statics).dynamic_secrets = secrets;
+    }
+
+    /// Whether a cluster came from elsewhere than the bootstrap.
+    fn is_dynamic(&self) -> impl Fn(&str) -> bool + use<> {
+        let names = self.loaded.active(Kind::Clusters).map(|it| it.name().to_owned());
+        let mut names: HashSet<String> = names.collect();
+        for name in self.statics.cluster_names() {
+            names.remove(name);
+        }
+        move |name| names.contains(name)
+    }
+
+    /// Whether a listener speaks HTTP.
+    fn has_routes(&self) -> bool {
+        let listeners = self.accepted.listeners.iter().chain(&self.snapshot.listeners);
+        let mut chains = listeners.flat_map(|listener| listener.filter_chains.all());
+        chains.any(|chain| matches!(chain.speaks, Speaks::Http(_)))
+    }
+
+    /// What each listener waits for.
+    fn unready(&self) -> Vec<Unready> {
+        let unready = |listener: &Arc<crate::downstream::Listener>| {
+            let chains = listener.filter_chains.all().iter();
+            let services = chains.filter_map(|chain| match &chain.speaks {
+                Speaks::Http(service) => Some(rds::key(service)),
+                Speaks::Tcp(_) => None,
+            });
+            let routes = services.filter_map(|service| self.no_routes_yet.get(&service).cloned());
+            let routes: BTreeSet<String> = routes.collect();
+            let (name, hash) = (listener.name.clone(), listener.frame.number());
+            (!routes.is_empty()).then_some(Unready { listener: name, hash, routes })
+        };
+        self.accepted.listeners.iter().filter_map(unready).collect()
+    }
+
+    fn endpoints(&self) -> Vec<ClusterEndpoints> {
+        let is_dynamic = self.is_dynamic();
+        let mut clusters: Vec<_> = self.snapshot.clusters.iter().collect();
+        clusters.sort_by(|a, b| a.name.cmp(&b.name));
+        let endpoints = |cluster: &Arc<Cluster>| {
+            let hosts = self.hosts_of(cluster);
+            let name = match &cluster.discovery {
+                Discovery::Eds(eds) => eds.name.clone(),
+                _ => cluster.name.clone(),
+            };
+            ClusterEndpoints {
+                is_dynamic: is_dynamic(&cluster.name),
+                is_resolved: matches!(cluster.discovery, Discovery::Dns(_)),
+                overprovisioning_factor: hosts.overprovisioning_factor(),
+                name,
+                hosts,
+            }
+        };
+        clusters.into_iter().map(endpoints).collect()
     }
 }
 
@@ -137,11 +204,12 @@ impl Server for Running {
     fn clusters(&self) -> Vec<ClusterView> {
         let now = millis(self.identity.started.elapsed());
         self.change(|changing| {
+            let is_dynamic = changing.is_dynamic();
             let view = |cluster: &Arc<Cluster>| {
                 let hosts = changing.hosts_of(cluster);
                 let outage = |place| changing.outages.of(cluster.number.index(), &hosts, place);
                 let failing = |place| outage(place).map(|outage| failing_host(outage, now));
-                cluster_view(cluster, &hosts, failing)
+                cluster_view(cluster, is_dynamic(&cluster.name), &hosts, failing)
             };
             changing.snapshot.clusters.iter().map(view).collect()
         })
@@ -191,8 +259,17 @@ impl Server for Running {
         self.shards.with_cores().map(view).collect()
     }
 
-    fn config_dump(&self) -> Arc<ConfigDump> {
-        self.change(|changing| Arc::clone(&changing.config_dump))
+    fn config_dump(&self, with_endpoints: bool) -> ConfigDump {
+        self.change(|changing| ConfigDump {
+            statics: Arc::clone(&changing.statics),
+            loaded: changing.loaded.clone(),
+            endpoints: with_endpoints.then(|| changing.endpoints()),
+            has_routes: changing.has_routes(),
+        })
+    }
+
+    fn unready(&self) -> Vec<Unready> {
+        self.change(|changing| changing.unready())
     }
 
     fn loggers(&self) -> Vec<(String, LogLevel)> {
@@ -204,7 +281,12 @@ impl Server for Running {
     }
 
     fn runtime(&self) -> serde_json::Value {
-        self.change(|changing| changing.runtime.clone())
+        self.runtime.layers.current().json()
+    }
+
+    fn set_runtime<'a>(&self, values: &mut dyn Iterator<Item = (&'a str, &'a str)>) -> bool {
+        let changed = self.runtime.layers.set(values);
+        changed.map(|changed| self.runtime.count(changed)).is_some()
     }
 
     fn reload(&self) -> oneshot::Receiver<Reloaded> {
@@ -222,6 +304,7 @@ impl Server for Running {
 
 fn cluster_view(
     cluster: &Cluster,
+    added_via_api: bool,
     hosts: &HostSet,
     failing: impl Fn(usize) -> Option<FailingHost>,
 ) -> ClusterView {
@@ -230,7 +313,7 @@ fn cluster_view(
     ClusterView {
         name: cluster.name.clone(),
         observability_name: cluster.observability_name.clone(),
-        added_via_api: false,
+        added_via_api,
         circuit_breakers: [limits(RoutingPriority::Default), limits(RoutingPriority::High)],
         hosts: hosts.map(|(place, host)| host_view(host, failing(place))).collect(),
     }

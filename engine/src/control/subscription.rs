@@ -8,7 +8,7 @@
 use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -17,7 +17,6 @@ use super::moves::{Watch, Watcher};
 use super::resources::Subscriber;
 use crate::config_source::compile::{ReadError, Response};
 use crate::config_source::{FileSource, MoveTarget, Trigger};
-use crate::hash::xxh64;
 use crate::stats::{ClusterStats, EdsStats, Scope, SubscriptionStats};
 
 /// A file that is followed.
@@ -80,6 +79,7 @@ impl Subscription {
             Err(ReadError::Unreadable(why)) => {
                 self.counts.failure();
                 tracing::warn!(target: "config", "{what}: cannot read {path}, nothing is changed: {why}");
+                subscriber.nothing_came();
             }
             Err(ReadError::Rejected(why)) => {
                 self.counts.rejected();
@@ -108,20 +108,29 @@ impl Counts {
 
     /// A version is accepted.
     pub(super) fn success(&self, version: &str) {
-        let (update_success, hash, update_time) = match self {
+        let (update_success, hash, text, update_time) = match self {
             Self::Own(stats) => {
                 let stats = stats.control();
-                (&stats.update_success, &stats.version, &stats.update_time)
+                (&stats.update_success, &stats.version, &stats.version_text, &stats.update_time)
             }
             Self::OfCluster(stats, eds) => {
                 let eds = eds.control();
-                (&stats.control().update_success, &eds.version, &eds.update_time)
+                (&stats.control().update_success, &eds.version, &eds.version_text, &eds.update_time)
             }
         };
         update_success.inc();
-        hash.set(xxh64(version.as_bytes()));
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        update_time.set(u64::try_from(now.as_millis()).unwrap_or(u64::MAX));
+        hash.set(version);
+        text.set(version);
+        update_time.set(unix_millis());
+    }
+
+    /// Resources of a management server were taken in this time.
+    pub(super) fn took(&self, duration: Duration) {
+        let millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        match self {
+            Self::Own(stats) => stats.control().update_duration.record(millis),
+            Self::OfCluster(_, eds) => eds.control().update_duration.record(millis),
+        }
     }
 
     pub(super) fn failure(&self) {
@@ -146,10 +155,14 @@ impl Counts {
     }
 }
 
+/// Milliseconds since 1970.
+pub(super) fn unix_millis() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
+}
+
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use tokio::time::timeout;
 
     use super::*;

@@ -17,6 +17,8 @@ use crate::access_log;
 use crate::access_log::compile::access_logs;
 use crate::address;
 use crate::common_compile;
+use crate::dynamic_compile::without_chains;
+use crate::fingerprint::Fingerprint;
 use crate::limits;
 use crate::matcher::compile::LooksAt;
 use crate::matcher::{self, Matcher};
@@ -179,6 +181,7 @@ pub fn listener(
         filter_chains: filter_chains?,
         access_logs,
         stats: registry.scope(&prefix),
+        frame: Fingerprint::of(&without_chains(listener), 0),
     })
 }
 

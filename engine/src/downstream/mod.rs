@@ -35,6 +35,7 @@ use self::listener_filters::ListenerFilters;
 use self::socket_settings::SocketSettings;
 use crate::access_log::AccessLogs;
 use crate::address::Address;
+use crate::fingerprint::Fingerprint;
 use crate::shard::drain::Direction;
 use crate::stats::{ListenerStats, Scope};
 
@@ -76,4 +77,6 @@ pub struct Listener {
     pub access_logs: AccessLogs,
     /// `listener.<address>.`
     pub stats: Arc<Scope<ListenerStats>>,
+    /// What it was compiled from, but for its filter chains.
+    pub(crate) frame: Fingerprint,
 }

@@ -8,7 +8,7 @@ use super::{
     QueryParameterMatcher, TlsMatcher,
 };
 use crate::fraction::Fraction;
-use crate::runtime::Reader;
+use crate::runtime::{Reader, RuntimeFlag, RuntimeFraction};
 use crate::text_matcher::compile::{regex, text};
 use crate::text_matcher::{Literal, TextMatcher};
 
@@ -101,23 +101,26 @@ pub(crate) fn tls(schema: Option<&config::TlsContextMatchOptions>) -> TlsMatcher
     TlsMatcher { presented: *presented, validated: *validated }
 }
 
-/// The default of a fraction. Its runtime key has no effect, of which a layer that has it warns.
-pub(crate) fn fraction(schema: &config::RuntimeFractionalPercent) -> Option<Fraction> {
-    let config::RuntimeFractionalPercent { default_value, runtime_key: _ } = schema;
-    default_value.as_ref().map(percent)
-}
-
 /// A fraction, with the runtime value of its key.
 pub(crate) fn runtime_fraction(
     schema: &config::RuntimeFractionalPercent,
     runtime: &Reader<'_>,
-) -> Option<Fraction> {
+) -> Option<RuntimeFraction> {
     let config::RuntimeFractionalPercent { default_value, runtime_key } = schema;
     let default = default_value.as_ref().map(percent)?;
-    if runtime_key.is_empty() {
-        return Some(default);
-    }
-    Some(runtime.fraction(runtime_key).unwrap_or(default))
+    Some(runtime.fraction(default, runtime_key))
+}
+
+/// A yes or no, with the runtime value of its key; without a schema the default.
+pub(crate) fn runtime_flag(
+    schema: Option<&config::RuntimeFeatureFlag>,
+    default: bool,
+    runtime: &Reader<'_>,
+) -> RuntimeFlag {
+    let Some(config::RuntimeFeatureFlag { default_value, runtime_key }) = schema else {
+        return default.into();
+    };
+    runtime.flag(*default_value == Some(true), runtime_key)
 }
 
 pub(crate) fn percent(schema: &config::FractionalPercent) -> Fraction {

@@ -17,10 +17,10 @@ use std::net::IpAddr;
 
 use crate::address::Cidr;
 use crate::cel::Program;
-use crate::fraction::Fraction;
 use crate::hash::xxh64_seeded;
 use crate::metadata_matcher::ValueMatcher;
 use crate::radix::Radix;
+use crate::runtime::RuntimeFraction;
 use crate::text_matcher::TextMatcher;
 
 pub use self::input::{Input, Subject};
@@ -102,7 +102,7 @@ enum Test {
     },
     /// The hash of the value falls into the fraction.
     Fraction {
-        fraction: Fraction,
+        fraction: RuntimeFraction,
         seed: u64,
     },
 }

@@ -1,6 +1,6 @@
 //! `stats!`: declares the stats of a component.
 
-use crate::stats::{CodeStats, Counter, Gauge, Histogram, NamedCounters};
+use crate::stats::{CodeStats, Counter, Gauge, Histogram, NamedCounters, TextReadout};
 
 /// Declares a set of stats: a struct of counters, gauges and histograms whose fields are Envoy's stat names.
 ///
@@ -14,6 +14,8 @@ use crate::stats::{CodeStats, Counter, Gauge, Histogram, NamedCounters};
 ///         worker counter downstream_cx_total;         // shown once more for each shard as worker_N.…
 ///         histogram upstream_cx_connect_ms;
 ///         late histogram upstream_rq_time;            // the name appears with the first value
+///         hash version;                               // a gauge: the hash of a text
+///         text version_text;                          // a text that the control plane sets
 ///         codes external = "external.";               // upstream_rq_200, _2xx, _completed, as they come
 ///         names ciphers = "ciphers.";                 // ciphers.TLS_AES_128_GCM_SHA256, as they come
 ///         counter total_match_count = "default.total_match_count";
@@ -101,6 +103,8 @@ macro_rules! stats {
     (@type gauge) => { $crate::stats::Gauge };
     (@type histogram) => { $crate::stats::Histogram };
     (@type codes) => { $crate::stats::CodeStats };
+    (@type hash) => { $crate::stats::TextReadout };
+    (@type text) => { $crate::stats::TextReadout };
     (@type names) => { $crate::stats::NamedCounters };
 
     (@kind plain counter) => { $crate::stats::Kind::Counter };
@@ -108,6 +112,8 @@ macro_rules! stats {
     (@kind plain histogram) => { $crate::stats::Kind::Histogram };
     (@kind plain codes) => { $crate::stats::Kind::Codes };
     (@kind plain names) => { $crate::stats::Kind::Names };
+    (@kind plain hash) => { $crate::stats::Kind::Hash };
+    (@kind plain text) => { $crate::stats::Kind::Text };
     (@kind constant counter) => { $crate::stats::Kind::ConstantCounter };
     (@kind constant gauge) => { $crate::stats::Kind::ConstantGauge };
     (@kind declared codes) => { $crate::stats::Kind::DeclaredCodes };
@@ -125,6 +131,8 @@ macro_rules! stats {
         |set| Some($crate::stats::Stat::Histogram(&set.$field))
     };
     (@stat $how:ident codes $field:ident) => { |set| Some($crate::stats::Stat::Codes(&set.$field)) };
+    (@stat $how:ident hash $field:ident) => { |set| Some($crate::stats::Stat::Text(&set.$field)) };
+    (@stat $how:ident text $field:ident) => { |set| Some($crate::stats::Stat::Text(&set.$field)) };
     (@stat $how:ident names $field:ident) => { |set| Some($crate::stats::Stat::Names(&set.$field)) };
 }
 
@@ -165,6 +173,8 @@ pub enum Kind {
     DeclaredCodes,
     /// The sum over the shards.
     Gauge,
+    /// A hash of a text.
+    Hash,
     /// The values of all the shards.
     Histogram,
     /// As `ConstantCounter`; the name appears once a shard has counted anything of the set.
@@ -175,6 +185,8 @@ pub enum Kind {
     Names,
     /// The largest of the shards, for a state that each shard detects by itself.
     PeakGauge,
+    /// A text.
+    Text,
     /// The sum, and each shard's value under `worker_N.`.
     WorkerCounter,
     /// The sum, and each shard's value under `worker_N.`.
@@ -194,4 +206,6 @@ pub enum Stat<'a> {
     Histogram(&'a Histogram),
     /// A counter for each name.
     Names(&'a NamedCounters),
+    /// A text.
+    Text(&'a TextReadout),
 }

@@ -36,6 +36,7 @@ impl Flush {
                     Value::Gauge(value) => {
                         self.visit(&*scope, reading.name, Amount::Gauge(value), visit);
                     }
+                    Value::Text(_) => {}
                     Value::Histogram(summary) => {
                         let values = Amount::Histogram(Recorded(&summary.interval));
                         self.visit(&*scope, reading.name, values, visit);

@@ -52,6 +52,16 @@ impl Format for Json {
         out.push_str(r#"{"stats":["#);
     }
 
+    fn text(&mut self, out: &mut String, name: &str, value: &str) {
+        comma(out, self.members);
+        self.members += 1;
+        out.push_str(r#"{"name":"#);
+        string(out, name);
+        out.push_str(r#","value":"#);
+        string(out, value);
+        out.push('}');
+    }
+
     fn number(&mut self, out: &mut String, name: &str, value: u64) {
         comma(out, self.members);
         self.members += 1;

@@ -1,4 +1,4 @@
-//! All stats in the order of their names, a piece at a time: first counters and gauges, then histograms.
+//! All stats in the order of their names, a piece at a time: first texts, then counters and gauges, then histograms.
 //!
 //! Scopes whose prefixes begin alike (`cluster.a.`, `cluster.a.circuit_breakers.high.`) are sorted together;
 //! groups follow each other in the order of their prefixes. So only one cluster's lines are ever in memory,
@@ -16,6 +16,8 @@ use crate::stats::select::Select;
 pub(super) trait Format {
     /// The beginning of the output.
     fn begin(&mut self, out: &mut String);
+    /// A text. All come before the first number.
+    fn text(&mut self, out: &mut String, name: &str, value: &str);
     /// A counter or gauge.
     fn number(&mut self, out: &mut String, name: &str, value: u64);
     /// A histogram. All come after the last number.
@@ -37,6 +39,8 @@ pub(super) struct Listing<F> {
 #[derive(Clone, Copy, Debug)]
 enum Phase {
     Begin,
+    /// The scope whose group comes next.
+    Texts(usize),
     /// The scope whose group comes next.
     Numbers(usize),
     Histograms(usize),
@@ -60,8 +64,15 @@ impl<F: Format> Listing<F> {
         self.phase = match self.phase {
             Phase::Begin => {
                 self.format.begin(out);
-                Phase::Numbers(0)
+                Phase::Texts(0)
             }
+            Phase::Texts(from) => match group_end(&self.scopes, from) {
+                None => Phase::Numbers(0),
+                Some(to) => {
+                    self.of_scopes(from..to, out, |value| matches!(value, Value::Text(_)));
+                    Phase::Texts(to)
+                }
+            },
             Phase::Numbers(from) => match group_end(&self.scopes, from) {
                 None => Phase::Histograms(0),
                 Some(to) => {
@@ -75,7 +86,7 @@ impl<F: Format> Listing<F> {
                     Phase::Done
                 }
                 Some(to) => {
-                    self.histograms(from..to, out);
+                    self.of_scopes(from..to, out, |value| matches!(value, Value::Histogram(_)));
                     Phase::Histograms(to)
                 }
             },
@@ -102,14 +113,18 @@ impl<F: Format> Listing<F> {
         }
     }
 
-    fn histograms(&mut self, group: std::ops::Range<usize>, out: &mut String) {
+    /// Writes the texts, or the histograms, of a group.
+    fn of_scopes(
+        &mut self,
+        group: std::ops::Range<usize>,
+        out: &mut String,
+        is_wanted: impl Fn(&Value<'_>) -> bool,
+    ) {
         self.group.clear();
         let scopes = self.scopes.get(group).unwrap_or_default();
         for (scope, at) in scopes.iter().zip(0..) {
             each_reading(scope.as_ref(), &mut |index, reading| {
-                if let Value::Histogram(_) = reading.value
-                    && self.select.takes_reading(reading)
-                {
+                if is_wanted(&reading.value) && self.select.takes_reading(reading) {
                     self.group.push(scope.prefix(), &reading.name, index, at);
                 }
             });
@@ -119,10 +134,10 @@ impl<F: Format> Listing<F> {
             let scope = usize::try_from(at).ok().and_then(|at| scopes.get(at));
             let is_taken = self.select.takes_name(name) && self.rules.shows(name);
             if let Some(scope) = scope.filter(|_| is_taken) {
-                scope.read(index, &mut |reading| {
-                    if let Value::Histogram(summary) = reading.value {
-                        format.histogram(out, name, summary);
-                    }
+                scope.read(index, &mut |reading| match reading.value {
+                    Value::Histogram(summary) => format.histogram(out, name, summary),
+                    Value::Text(text) => format.text(out, name, text),
+                    Value::Counter(_) | Value::Gauge(_) => {}
                 });
             }
         }

@@ -34,6 +34,7 @@ pub mod sets;
 mod summary;
 mod tags;
 mod text;
+mod text_readout;
 
 pub use codes::CodeStats;
 pub use counter::{Counter, Gauge};
@@ -50,3 +51,4 @@ pub use scope::Scope;
 pub use select::{HistogramBuckets, Select, StatType};
 pub use sets::*;
 pub use text::text;
+pub use text_readout::TextReadout;

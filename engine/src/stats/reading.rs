@@ -82,4 +82,5 @@ pub(super) enum Value<'a> {
     Counter(u64),
     Gauge(u64),
     Histogram(&'a Summary),
+    Text(&'a str),
 }

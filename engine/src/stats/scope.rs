@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use crate::hash::xxh64;
 use crate::stats::codes;
 use crate::stats::reading::{Listed, Name, Reading, Value};
 use crate::stats::summary::{Merge, Summary};
@@ -243,6 +244,20 @@ impl<S: StatSet> Listed for Scope<S> {
                     visit(&Reading { name, value: Value::Gauge(value), used });
                 });
             }
+            Kind::Hash => {
+                let text = self.stats(declared).find_map(text_of);
+                let value = Value::Gauge(text.as_ref().map_or(0, |text| xxh64(text.as_bytes())));
+                visit(&Reading { name: Name::Plain(declared.name), value, used: text.is_some() });
+            }
+            Kind::Text => {
+                let text = self.stats(declared).find_map(text_of);
+                let (used, text) = (text.is_some(), text.unwrap_or_default());
+                visit(&Reading {
+                    name: Name::Plain(declared.name),
+                    value: Value::Text(&text),
+                    used,
+                });
+            }
             Kind::Histogram | Kind::LateHistogram => {
                 let used = self.histogram_is_used(declared);
                 if used || declared.kind == Kind::Histogram {
@@ -303,6 +318,10 @@ fn counted(stat: Stat<'_>) -> u64 {
 
 fn gauge_of(stat: Stat<'_>) -> Option<&Gauge> {
     if let Stat::Gauge(gauge) = stat { Some(gauge) } else { None }
+}
+
+fn text_of(stat: Stat<'_>) -> Option<Arc<str>> {
+    if let Stat::Text(text) = stat { text.get() } else { None }
 }
 
 /// One of the counts of a declared stat.

@@ -26,7 +26,7 @@ impl Select {
             StatType::Counters => matches!(reading.value, Value::Counter(_)),
             StatType::Gauges => matches!(reading.value, Value::Gauge(_)),
             StatType::Histograms => matches!(reading.value, Value::Histogram(_)),
-            StatType::TextReadouts => false,
+            StatType::TextReadouts => matches!(reading.value, Value::Text(_)),
         };
         by_type && (reading.used || !self.used_only)
     }
@@ -50,7 +50,7 @@ pub enum StatType {
     Gauges,
     /// `Histograms`
     Histograms,
-    /// `TextReadouts`: there is none.
+    /// `TextReadouts`
     TextReadouts,
 }
 

@@ -27,6 +27,11 @@ struct Text {
 impl Format for Text {
     fn begin(&mut self, _: &mut String) {}
 
+    fn text(&mut self, out: &mut String, name: &str, value: &str) {
+        let written = writeln!(out, "{name}: \"{value}\"");
+        debug_assert!(written.is_ok(), "a string takes everything");
+    }
+
     fn number(&mut self, out: &mut String, name: &str, value: u64) {
         out.push_str(name);
         out.push_str(": ");

@@ -20,6 +20,7 @@ use super::proxy::compile::tcp_proxy;
 use crate::access_log;
 use crate::format::compile::{data_source, extensions, text_of};
 use crate::format::{Formatter, Unset};
+use crate::head_matcher::compile::runtime_flag;
 use crate::metadata::ListenerInfo;
 use crate::stats::Registry;
 use crate::token_bucket::{self, TokenBucket};
@@ -115,15 +116,12 @@ fn direct_response(
 fn connection_limit(schema: &config::ConnectionLimit, context: &Context<'_>) -> Option<Filter> {
     let config::ConnectionLimit { stat_prefix, max_connections, delay, runtime_enabled } = schema;
     Some(Filter::ConnectionLimit(ConnectionLimit {
-        most: Some((*max_connections)?).filter(|_| is_enabled(runtime_enabled.as_ref())),
+        most: (*max_connections)?,
+        enabled: runtime_flag(runtime_enabled.as_ref(), true, context.access_logs.runtime),
         delay: delay.filter(|delay| !delay.is_zero()),
         active: Arc::default(),
         stats: context.registry.scope(&format!("connection_limit.{stat_prefix}.")),
     }))
-}
-
-fn is_enabled(flag: Option<&config::RuntimeFeatureFlag>) -> bool {
-    flag.is_none_or(|config::RuntimeFeatureFlag { default_value }| *default_value == Some(true))
 }
 
 fn local_rate_limit(
@@ -147,7 +145,8 @@ fn local_rate_limit(
         return None;
     }
     Some(Filter::LocalRateLimit(LocalRateLimit {
-        bucket: is_enabled(runtime_enabled.as_ref()).then(|| context.buckets.get(share_key, rate)),
+        bucket: context.buckets.get(share_key, rate),
+        enabled: runtime_flag(runtime_enabled.as_ref(), true, context.access_logs.runtime),
         stats: context.registry.scope(&format!("local_rate_limit.{stat_prefix}.")),
     }))
 }

@@ -11,7 +11,8 @@ use corvoy_engine::address::Address;
 use corvoy_engine::admin_settings::Settings;
 use corvoy_engine::control::admin::{
     self, Admin, ClusterView, ConfigDump, FailingHost, HealthFlags, HostCounts, HostView, Identity,
-    ListenerView, LogLevel, Order, Reloaded, Server, ServerState, ShardView, Thresholds,
+    ListenerView, LogLevel, Order, Reloaded, Server, ServerState, ShardView, StaticDump,
+    Thresholds, Unready,
 };
 use corvoy_engine::explain::{Asked, AskedError, Explanation, explain};
 use corvoy_engine::snapshot::Snapshot;
@@ -247,10 +248,19 @@ impl Server for Recorded {
         vec![ring, epoll]
     }
 
-    fn config_dump(&self) -> Arc<ConfigDump> {
+    fn unready(&self) -> Vec<Unready> {
+        Vec::new()
+    }
+
+    fn set_runtime<'a>(&self, _: &mut dyn Iterator<Item = (&'a str, &'a str)>) -> bool {
+        false
+    }
+
+    fn config_dump(&self, _: bool) -> ConfigDump {
         let envoy: Value = serde_json::from_str(include_str!("../envoy/config_dump.json")).unwrap();
         let at = SystemTime::UNIX_EPOCH + Duration::from_millis(1_795_464_918_139);
-        Arc::new(ConfigDump::of_bootstrap(envoy["configs"][0]["bootstrap"].clone(), at))
+        let bootstrap = envoy["configs"][0]["bootstrap"].clone();
+        ConfigDump::of_statics(StaticDump::of_bootstrap(&bootstrap, at))
     }
 
     fn loggers(&self) -> Vec<(String, LogLevel)> {

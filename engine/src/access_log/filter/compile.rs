@@ -102,21 +102,20 @@ fn compare(schema: &config::ComparisonFilter, runtime: &Reader<'_>) -> Option<Co
         config::Op::Le => Op::Le,
         config::Op::Ne => Op::Ne,
     };
-    let value = runtime.integer(runtime_key).unwrap_or_else(|| u64::from(*default_value));
+    let value = runtime.number(u64::from(*default_value), runtime_key);
     Some(Comparison { op, value })
 }
 
 fn sample(schema: &config::RuntimeFilter, runtime: &Reader<'_>) -> Sample {
     let config::RuntimeFilter { runtime_key, percent_sampled, use_independent_randomness } = schema;
     let configured = percent_sampled.as_ref().map(matchers::compile::percent);
-    let mut fraction = configured.unwrap_or(Fraction { numerator: 0, denominator: 100 });
-    // As in Envoy the denominator is always that of the configuration, and a fraction is no value here.
-    if let Some(numerator) = runtime.integer(runtime_key) {
-        fraction.numerator = u32::try_from(numerator).unwrap_or(u32::MAX);
-    }
+    let configured = configured.unwrap_or(Fraction { numerator: 0, denominator: 100 });
+    let Fraction { numerator, denominator } = configured;
     let salt = fastrand::u64(..);
     Sample {
-        fraction,
+        // As in Envoy the denominator is always that of the configuration, and a fraction is no value here.
+        numerator: runtime.number(numerator.into(), runtime_key),
+        denominator,
         by: if *use_independent_randomness {
             Randomness::Own { salt }
         } else {

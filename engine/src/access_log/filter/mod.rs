@@ -15,6 +15,7 @@ use crate::fraction::Fraction;
 use crate::head_matcher::HeaderMatcher;
 use crate::http::{FieldName, RequestHead};
 use crate::metadata_matcher::MetadataMatcher;
+use crate::runtime::RuntimeInteger;
 
 /// One condition.
 #[derive(Clone, Debug)]
@@ -63,12 +64,12 @@ pub enum Filter {
 }
 
 /// A comparison with a fixed number.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Comparison {
     /// The operator.
     pub op: Op,
     /// The right-hand operand.
-    pub value: u64,
+    pub value: RuntimeInteger,
 }
 
 /// `ComparisonFilter.Op`
@@ -82,10 +83,12 @@ pub enum Op {
 }
 
 /// Which requests are taken.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Sample {
     /// How many of them.
-    pub fraction: Fraction,
+    pub numerator: RuntimeInteger,
+    /// Out of how many.
+    pub denominator: u32,
     /// What decides.
     pub by: Randomness,
 }
@@ -153,12 +156,13 @@ impl Filter {
 const UNKNOWN: i64 = 2;
 
 impl Comparison {
-    const fn holds(self, left: u64) -> bool {
+    fn holds(&self, left: u64) -> bool {
+        let right = self.value.get();
         match self.op {
-            Op::Eq => left == self.value,
-            Op::Ge => left >= self.value,
-            Op::Le => left <= self.value,
-            Op::Ne => left != self.value,
+            Op::Eq => left == right,
+            Op::Ge => left >= right,
+            Op::Le => left <= right,
+            Op::Ne => left != right,
         }
     }
 }
@@ -172,7 +176,8 @@ impl Sample {
                 id.and_then(number_of_uuid).unwrap_or_else(|| mixed(random, salt))
             }
         };
-        self.fraction.includes(number)
+        let numerator = u32::try_from(self.numerator.get()).unwrap_or(u32::MAX);
+        Fraction { numerator, denominator: self.denominator }.includes(number)
     }
 }
 

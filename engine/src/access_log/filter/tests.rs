@@ -39,7 +39,7 @@ fn status(status: u16) -> Known {
 }
 
 fn compare(op: Op, value: u64) -> Comparison {
-    Comparison { op, value }
+    Comparison { op, value: value.into() }
 }
 
 #[test]
@@ -156,8 +156,11 @@ fn expressions_are_filters() {
 #[test]
 fn a_request_id_decides_for_all_that_see_it() {
     let known = status(200);
-    let half = Fraction { numerator: 50, denominator: 100 };
-    let filter = Filter::Runtime(Sample { fraction: half, by: Randomness::RequestId { salt: 1 } });
+    let filter = Filter::Runtime(Sample {
+        numerator: 50.into(),
+        denominator: 100,
+        by: Randomness::RequestId { salt: 1 },
+    });
     for (digits, expected) in [
         ("00000000", true),
         ("00000031", true),
@@ -177,11 +180,20 @@ fn a_request_id_decides_for_all_that_see_it() {
 #[test]
 fn without_a_uuid_each_filter_decides_for_itself() {
     let known = status(200);
-    let half = Fraction { numerator: 50, denominator: 100 };
     let request = request("/", &["x-request-id: 00000000-0000-4000-8000-000000000000"]);
     let inputs = Inputs { request: Some(&request), ..Inputs::new(&known) };
-    let own = |salt| Filter::Runtime(Sample { fraction: half, by: Randomness::Own { salt } });
-    let by_id = Filter::Runtime(Sample { fraction: half, by: Randomness::RequestId { salt: 3 } });
+    let own = |salt| {
+        Filter::Runtime(Sample {
+            numerator: 50.into(),
+            denominator: 100,
+            by: Randomness::Own { salt },
+        })
+    };
+    let by_id = Filter::Runtime(Sample {
+        numerator: 50.into(),
+        denominator: 100,
+        by: Randomness::RequestId { salt: 3 },
+    });
     let (one, other) = (own(1), own(2));
     let (mut passed, mut equal, mut without_id) = (0, 0, 0);
     for number in 0..2000_u64 {

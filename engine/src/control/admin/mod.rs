@@ -57,10 +57,10 @@ mod server_info;
 mod shards;
 mod stats;
 
-pub use config_dump::{ConfigDump, Dumped};
+pub use config_dump::{ClusterEndpoints, ConfigDump, StaticDump};
 pub use server::{
     ClusterView, DrainListeners, FailingHost, HealthFlags, HostCounts, HostView, Identity,
-    ListenerView, LogLevel, Order, Reloaded, Server, ServerState, ShardView, Thresholds,
+    ListenerView, LogLevel, Order, Reloaded, Server, ServerState, ShardView, Thresholds, Unready,
 };
 
 use log::Ends;

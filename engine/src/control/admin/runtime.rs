@@ -1,4 +1,4 @@
-//! `/runtime` and `/runtime_modify`. All layers are static: values are shown, and none can be changed.
+//! `/runtime` and `/runtime_modify`: shows runtime values, and sets those of the admin layer.
 
 use hyper::StatusCode;
 
@@ -21,8 +21,9 @@ pub(super) const MODIFY: Endpoint = Endpoint {
            overrides added via this endpoint; values loaded from disk can be modified via override \
            but not deleted. E.g. ?key1=value1&key2=value2...",
     parameters: &[],
-    answer: |_, query| match query.parameters().len() {
+    answer: |admin, query| match query.parameters().len() {
         0 => Reply::bad_request(USAGE),
+        _ if admin.server.set_runtime(&mut query.parameters()) => Reply::text("OK\n"),
         _ => Reply::text("No admin layer specified").with_status(StatusCode::SERVICE_UNAVAILABLE),
     },
 };

@@ -1,5 +1,6 @@
 //! The server as the admin endpoint sees it, and the orders it takes.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -43,8 +44,11 @@ pub trait Server: fmt::Debug + Send + Sync + 'static {
     /// Its shards, by number.
     fn shards(&self) -> Vec<ShardView>;
 
-    /// Its configuration.
-    fn config_dump(&self) -> Arc<ConfigDump>;
+    /// Its configuration, and if wanted the hosts of its clusters.
+    fn config_dump(&self, with_endpoints: bool) -> ConfigDump;
+
+    /// What its listeners wait for before they serve.
+    fn unready(&self) -> Vec<Unready>;
 
     /// Its loggers by name, each with its level.
     fn loggers(&self) -> Vec<(String, LogLevel)>;
@@ -55,11 +59,25 @@ pub trait Server: fmt::Debug + Send + Sync + 'static {
     /// The runtime values.
     fn runtime(&self) -> Value;
 
+    /// Sets runtime keys; an empty value removes what was set. False: no layer is for that.
+    fn set_runtime<'a>(&self, values: &mut dyn Iterator<Item = (&'a str, &'a str)>) -> bool;
+
     /// Reads the configuration again; says what has become of it.
     fn reload(&self) -> oneshot::Receiver<Reloaded>;
 
     /// Carries out an order of the operator.
     fn order(&self, order: Order);
+}
+
+/// A listener that waits for routes before it serves.
+#[derive(Debug)]
+pub struct Unready {
+    /// Its name.
+    pub listener: String,
+    /// Stands for what it is.
+    pub hash: u64,
+    /// The names of the routes.
+    pub routes: BTreeSet<String>,
 }
 
 /// What has become of a configuration that was read again: what has changed, or why it is refused, in lines of

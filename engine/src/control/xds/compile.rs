@@ -1,12 +1,12 @@
 //! Decodes what management servers send, and encodes the node that they get.
 
-use corvoy_config::{self as config, Problems};
+use corvoy_config as config;
 use prost::Message as _;
 use prost_types::value::Kind;
 use prost_types::{Any, Struct, Value};
 
 use super::messages::{BuildVersion, Locality, NodeAdditions, SemanticVersion};
-use crate::config_source::compile::{Resource, in_words};
+use crate::config_source::compile::Resource;
 use crate::node::Node;
 
 /// Decodes resources.
@@ -19,21 +19,13 @@ impl Decoder {
         config::Decoder::new().ok().map(Self)
     }
 
-    /// Decodes and checks a resource. What is unknown in it is logged.
+    /// As [`Resource::decode`].
     ///
     /// # Errors
-    /// It cannot be used: in words.
+    /// The whole response cannot be used: in words.
     pub(super) fn resource(&self, any: Any) -> Result<Resource, String> {
         let Any { type_url, value } = any;
-        let mut problems = Problems::default();
-        let decoded = self.0.decode(&type_url, value, &mut problems);
-        let (message, json) = decoded.ok_or_else(|| in_words(&problems))?;
-        let resource = Resource { message, json };
-        for warning in problems.warnings() {
-            let (name, at, what) = (resource.name(), &warning.path, &warning.message);
-            tracing::warn!(target: "config", "{name}: {at}: {what}");
-        }
-        Ok(resource)
+        Resource::decode(&self.0, &type_url, value)
     }
 
     /// The `configured` node, with the names that flags may have changed, and with the name and version of this

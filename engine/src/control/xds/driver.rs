@@ -320,7 +320,7 @@ impl Session<'_> {
         }
         self.attempts = 0;
         if let Some(ControlPlane { identifier }) = V::control_plane(&response) {
-            tracing::debug!(target: "config", "response of {identifier}");
+            self.mux.stats.control().identifier.set(identifier);
         }
         V::take(self.mux, response);
     }

@@ -504,9 +504,12 @@ impl Subscription {
         hand: impl FnOnce(&dyn Subscriber) -> Result<(), String>,
         version: &str,
     ) -> Result<(), String> {
+        let begin = std::time::Instant::now();
         hand(&*self.subscriber)?;
-        self.interest.counts.attempt();
-        self.interest.counts.success(version);
+        let counts = &self.interest.counts;
+        counts.attempt();
+        counts.success(version);
+        counts.took(begin.elapsed());
         self.answered();
         Ok(())
     }

@@ -251,7 +251,8 @@ impl Context<'_> {
         });
         let configs = Arc::new(configs.collect());
         let old_cors = old_cors.map(|schema| {
-            let policy = cors::compile::old_policy(schema, &at.field("cors"), problems);
+            let policy =
+                cors::compile::old_policy(schema, self.runtime, &at.field("cors"), problems);
             Arc::new(RouteConfig::Cors(Box::new(policy)))
         });
         Level { configs, old_cors }
@@ -319,9 +320,12 @@ fn route_config(
             let tree = selector::compile::tree(xds_matcher.as_ref()?, context, &at, problems)?;
             RouteConfig::Selector(Box::new(tree))
         }
-        config::Any::CorsPolicy(schema) => {
-            RouteConfig::Cors(Box::new(cors::compile::policy(schema, at, problems)))
-        }
+        config::Any::CorsPolicy(schema) => RouteConfig::Cors(Box::new(cors::compile::policy(
+            schema,
+            context.runtime,
+            at,
+            problems,
+        ))),
         config::Any::CsrfPolicy(schema) => {
             RouteConfig::Csrf(Box::new(csrf::compile::policy(schema, context, at, problems)))
         }

@@ -111,7 +111,7 @@ fn policy(
         fraction: fraction
             .as_ref()
             .and_then(|schema| runtime_fraction(schema, runtime))
-            .unwrap_or(Fraction { numerator: 100, denominator: 100 }),
+            .unwrap_or_else(|| Fraction { numerator: 100, denominator: 100 }.into()),
         host: if !host_rewrite_literal.is_empty() {
             MirrorHost::Literal(host_rewrite_literal.as_bytes().into())
         } else if *disable_shadow_host_suffix_append {

@@ -18,9 +18,11 @@ use super::Core;
 use super::callout::{Call, Target};
 use super::filters::header_mutation::RequestMutations;
 use super::route::action::port_start;
-use super::route::{Forward, Fraction, HeaderName, Route};
+use super::route::{Forward, HeaderName, Route};
+use crate::fraction::Fraction;
 use crate::http::{FieldName, Method, RequestHead};
 use crate::limits;
+use crate::runtime::RuntimeFraction;
 use crate::shard::clock::millis;
 use crate::upstream::local::LocalCluster;
 
@@ -29,7 +31,7 @@ use crate::upstream::local::LocalCluster;
 pub struct Policy {
     cluster: MirrorCluster,
     /// Which requests are mirrored.
-    fraction: Fraction,
+    fraction: RuntimeFraction,
     host: MirrorHost,
     mutations: RequestMutations,
     target: Arc<Target>,
@@ -41,7 +43,7 @@ impl fmt::Display for Policy {
             MirrorCluster::Named(name) => f.write_str(name)?,
             MirrorCluster::Header(name) => write!(f, "the cluster that {name} names")?,
         }
-        let Fraction { numerator, denominator } = self.fraction;
+        let Fraction { numerator, denominator } = self.fraction.get();
         if numerator < denominator {
             write!(f, " ({numerator} of {denominator} requests)")?;
         }

@@ -129,7 +129,7 @@ fn rate_limit(
         is_negative,
         stage: stage.unwrap_or_default(),
         is_disabled_here: !disable_key.is_empty(),
-        enabled: enabled.and_then(|runtime| runtime.integer(&key)).map(percent),
+        enabled: enabled.map(|runtime| runtime.fraction(percent(100), &key)),
         limit: limit.as_ref().and_then(limit_override),
         headers: match x_ratelimit_option {
             config::XRateLimitOption::Unspecified => QuotaHeaders::Unspecified,

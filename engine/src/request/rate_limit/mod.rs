@@ -18,9 +18,9 @@ use super::query::parameter;
 use crate::address::Cidr;
 use crate::cel::Program;
 use crate::format::{Formatter, Inputs, Unset};
-use crate::fraction::Fraction;
 use crate::head_matcher::{HeaderMatcher, HeaderName, QueryParameterMatcher};
 use crate::metadata::MetadataOf;
+use crate::runtime::RuntimeFraction;
 
 /// `config.route.v3.RateLimit`
 #[derive(Debug)]
@@ -36,7 +36,7 @@ pub(crate) struct RateLimit {
     /// `disable_key`: as in Envoy, a filter that counts by itself leaves it out.
     is_disabled_here: bool,
     /// The fraction of the requests that a filter which asks a service counts; none: all.
-    enabled: Option<Fraction>,
+    enabled: Option<RuntimeFraction>,
     /// The limit that the request brings along.
     limit: Option<OverrideSource>,
 }
@@ -80,7 +80,8 @@ impl RouteLimits {
         mut random: impl FnMut() -> u64,
     ) -> Vec<Descriptor> {
         let all = self.of_stage(stage, option);
-        let all = all.filter(|limit| limit.enabled.is_none_or(|part| part.includes(random())));
+        let all =
+            all.filter(|limit| limit.enabled.as_ref().is_none_or(|part| part.includes(random())));
         let all = all.filter_map(|limit| limit.descriptor(inputs));
         all.map(|descriptor| Descriptor { hits: None, is_negative: false, ..descriptor }).collect()
     }

@@ -502,7 +502,6 @@ fn forward_choice(
     route: impl Fn(Action, &[Levels], &filters::compile::Level) -> Route,
 ) -> Choice {
     let mut routes = Vec::with_capacity(forward.clusters.len());
-    let mut up_to = 0;
     for WeightedCluster { cluster, weight, subset, levels: mut all, filters } in forward.clusters {
         let action = match cluster {
             None => Action::ClusterNotFound { status: forward.forward.not_found_status },
@@ -516,8 +515,7 @@ fn forward_choice(
             }
         };
         all.extend_from_slice(levels);
-        up_to += u64::from(weight);
-        routes.push((up_to, route(action, &all, &filters)));
+        routes.push((weight, route(action, &all, &filters)));
     }
     match <[_; 1]>::try_from(routes) {
         Ok([(_, route)]) => Choice::One(Box::new(route)),

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use super::RouteMatch;
 use super::matchers::TlsMatcher;
 use super::path::PathMatch;
+use crate::runtime::RuntimeFraction;
 use crate::text_matcher::Literal;
 
 /// The routes so far that have no condition but their path, by what they cover.
@@ -94,7 +95,7 @@ fn has_only_a_path(route: &RouteMatch) -> bool {
         && noted.is_none()
         && presented.is_none()
         && validated.is_none()
-        && fraction.is_none_or(|fraction| fraction.numerator >= fraction.denominator)
+        && fraction.as_ref().is_none_or(RuntimeFraction::is_always_all)
 }
 
 #[cfg(test)]

@@ -66,6 +66,7 @@ pub use crate::head_matcher::{
     CookieMatcher, Head, HeaderCondition, HeaderMatcher, HeaderName, Pseudo, QueryCondition,
     QueryParameterMatcher, TlsMatcher,
 };
+use crate::runtime::{RuntimeFraction, RuntimeInteger};
 
 /// A compiled `RouteConfiguration`.
 #[derive(Debug)]
@@ -132,8 +133,8 @@ struct Entry {
 enum Choice {
     One(Box<Route>),
     Weighted {
-        /// Each with the sum of the weights up to and including its own.
-        routes: Vec<(u64, Route)>,
+        /// Each with its weight.
+        routes: Vec<(RuntimeInteger, Route)>,
         /// What is drawn by.
         by: DrawnBy,
     },
@@ -185,7 +186,7 @@ pub struct RouteMatch {
     /// On the certificate of the client.
     pub tls: TlsMatcher,
     /// Only this fraction of the requests matches.
-    pub fraction: Option<Fraction>,
+    pub fraction: Option<RuntimeFraction>,
     /// On what filters have noted.
     pub noted: Option<Box<NotedMatch>>,
 }
@@ -360,7 +361,7 @@ impl RouteMatch {
             head.method != Method::Connect || matches!(self.path, PathMatch::Connect);
         is_for_its_method
             && (self.path.is_literal() || self.path.matches(path))
-            && self.fraction.is_none_or(|fraction| fraction.includes(random))
+            && self.fraction.as_ref().is_none_or(|fraction| fraction.includes(random))
             && (!self.grpc || head.is_grpc())
             && self.tls.matches(tls)
             && self.headers.iter().all(|matcher| matcher.matches(head))
@@ -408,11 +409,8 @@ impl Choice {
     /// The weight of the route that is drawn at random, and the sum of all weights.
     fn chance(&self, request: &Request<'_>) -> Option<(u64, u64)> {
         let Self::Weighted { routes, by: DrawnBy::Random } = self else { return None };
-        let (total, _) = routes.last()?;
-        let drawn = request.random.checked_rem(*total)?;
-        let at = routes.iter().position(|(up_to, _)| drawn < *up_to)?;
-        let before = at.checked_sub(1).and_then(|at| routes.get(at)).map_or(0, |(sum, _)| *sum);
-        Some((routes.get(at)?.0 - before, *total))
+        let (weight, _) = drawn(routes, request.random)?;
+        Some((weight.get(), total(routes)))
     }
 
     fn route(&self, request: &Request<'_>) -> Option<&Route> {
@@ -421,10 +419,23 @@ impl Choice {
             Self::Weighted { routes, by } => (routes, by),
         };
         let random = by.number(request).unwrap_or(request.random);
-        let (total, _) = routes.last()?;
-        let drawn = random.checked_rem(*total)?;
-        routes.iter().find(|(up_to, _)| drawn < *up_to).map(|(_, route)| route)
+        drawn(routes, random).map(|(_, route)| route)
     }
+}
+
+fn total(routes: &[(RuntimeInteger, Route)]) -> u64 {
+    routes.iter().fold(0, |sum, (weight, _)| sum.saturating_add(weight.get()))
+}
+
+/// The route that a random number draws; none: no route has a weight.
+fn drawn(routes: &[(RuntimeInteger, Route)], random: u64) -> Option<&(RuntimeInteger, Route)> {
+    let mut left = random.checked_rem(total(routes))?;
+    routes.iter().find(|(weight, _)| {
+        let weight = weight.get();
+        let is_it = left < weight;
+        left = left.saturating_sub(weight);
+        is_it
+    })
 }
 
 impl DrawnBy {

@@ -76,7 +76,9 @@ impl RouteMatch {
         if !self.path.matches(path) {
             return Some(format!("the path does not match {}", self.path.describe()));
         }
-        if let Some(fraction) = self.fraction.filter(|fraction| !fraction.includes(random)) {
+        if let Some(fraction) =
+            self.fraction.as_ref().map(|it| it.get()).filter(|it| !it.includes(random))
+        {
             return Some(format!(
                 "not among the {} of {} requests that it takes",
                 fraction.numerator, fraction.denominator

@@ -32,11 +32,12 @@ impl Exposition {
             for declared in (0..).take_while(|index| scope.declared(*index).is_some()) {
                 scope.read(declared, &mut |reading| {
                     let prefix = scope.prefix();
-                    if writer.takes(prefix, reading) {
+                    if let Some(metric) = Metric::of(&reading.value)
+                        && writer.takes(prefix, reading)
+                    {
                         let name =
                             tags::of_whole_name(prefix, reading.name, &writer.rules.tags).name;
-                        let family =
-                            families.entry((Metric::of(&reading.value), name)).or_default();
+                        let family = families.entry((metric, name)).or_default();
                         family.push(Entry { scope: place, declared, name: reading.name });
                     }
                 });

@@ -98,8 +98,12 @@ fn shapes(kind: Kind) -> &'static [(Metric, Shape)] {
             (Metric::Counter, Shape::Completed),
             (Metric::Counter, Shape::Unknown),
         ],
-        Kind::ConstantGauge | Kind::Gauge | Kind::PeakGauge => &[(Metric::Gauge, Shape::Plain)],
+        Kind::ConstantGauge | Kind::Gauge | Kind::Hash | Kind::PeakGauge => {
+            &[(Metric::Gauge, Shape::Plain)]
+        }
         Kind::Histogram | Kind::LateHistogram => &[(Metric::Histogram, Shape::Plain)],
+        // As in Envoy, unless they are asked for.
+        Kind::Text => &[],
         Kind::WorkerCounter => &[(Metric::Counter, Shape::Plain), (Metric::Counter, Shape::Worker)],
         Kind::WorkerGauge => &[(Metric::Gauge, Shape::Plain), (Metric::Gauge, Shape::Worker)],
     }

@@ -65,6 +65,7 @@ impl Writer {
             Value::Counter(value) | Value::Gauge(value) => {
                 writeln!(out, "{}{{{labels}}} {value}", family.name)
             }
+            Value::Text(_) => Ok(()),
             Value::Histogram(summary) => {
                 let name = format!("{prefix}{}", reading.name);
                 let bounds = self.rules.bounds(&name);
@@ -83,11 +84,13 @@ enum Metric {
 }
 
 impl Metric {
-    const fn of(value: &Value<'_>) -> Self {
+    /// None: it is no metric.
+    const fn of(value: &Value<'_>) -> Option<Self> {
         match value {
-            Value::Counter(_) => Self::Counter,
-            Value::Gauge(_) => Self::Gauge,
-            Value::Histogram(_) => Self::Histogram,
+            Value::Counter(_) => Some(Self::Counter),
+            Value::Gauge(_) => Some(Self::Gauge),
+            Value::Histogram(_) => Some(Self::Histogram),
+            Value::Text(_) => None,
         }
     }
 }

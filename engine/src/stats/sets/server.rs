@@ -52,14 +52,14 @@ stats! {
 stats! {
     /// `runtime.`
     pub struct RuntimeStats {
-        constant gauge admin_overrides_active;
+        gauge admin_overrides_active;
         constant gauge deprecated_feature_seen_since_process_start;
         constant counter deprecated_feature_use;
         counter load_error;
         counter load_success;
         gauge num_keys;
         gauge num_layers;
-        constant counter override_dir_exists;
+        counter override_dir_exists;
         counter override_dir_not_exists;
     }
 }

@@ -11,7 +11,8 @@ stats! {
         counter update_rejected;
         counter update_success;
         gauge update_time;
-        gauge version;
+        hash version;
+        text version_text;
         histogram update_duration;
     }
 }
@@ -22,7 +23,8 @@ stats! {
         counter init_fetch_timeout;
         counter update_rejected;
         gauge update_time;
-        gauge version;
+        hash version;
+        text version_text;
         histogram update_duration;
     }
 }
@@ -37,6 +39,14 @@ stats! {
 }
 
 stats! {
+    /// `cluster_manager.cds.`
+    pub struct CdsStats {
+        counter config_reload;
+        gauge config_reload_time_ms;
+    }
+}
+
+stats! {
     /// `sds.<name>.`
     pub struct SecretStats {
         counter key_rotation_failed;
@@ -47,6 +57,7 @@ stats! {
     /// `control_plane.`, after the prefix of a subscription with a stream of its own.
     pub struct ControlPlaneStats {
         gauge connected_state;
+        text identifier;
         gauge pending_requests;
         counter rate_limit_enforced;
     }

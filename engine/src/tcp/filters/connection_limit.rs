@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use super::Verdict;
+use crate::runtime::RuntimeFlag;
 use crate::stats::{Scope, stats};
 
 stats! {
@@ -20,8 +21,10 @@ stats! {
 /// The filter.
 #[derive(Debug)]
 pub struct ConnectionLimit {
-    /// `max_connections`; `None`: the filter is disabled.
-    pub most: Option<u64>,
+    /// `max_connections`
+    pub most: u64,
+    /// `runtime_enabled`
+    pub enabled: RuntimeFlag,
     /// How long a connection beyond the limit is kept, so that its client does not retry at once.
     pub delay: Option<Duration>,
     /// The connections that have a permit.
@@ -41,9 +44,11 @@ pub(super) struct Permit {
 impl ConnectionLimit {
     /// Takes a permit, or refuses the connection.
     pub(super) fn admit(&self, shard: usize, permits: &mut Vec<Permit>) -> Verdict {
-        let Some(most) = self.most else { return Verdict::Continue };
+        if !self.enabled.get() {
+            return Verdict::Continue;
+        }
         let stats = self.stats.shard(shard);
-        if self.active.fetch_add(1, Relaxed) >= most {
+        if self.active.fetch_add(1, Relaxed) >= self.most {
             self.active.fetch_sub(1, Relaxed);
             stats.limited_connections.inc();
             return Verdict::Close(self.delay);
@@ -69,7 +74,8 @@ mod tests {
     #[test]
     fn a_connection_beyond_the_limit_is_closed_and_counted() {
         let limit = ConnectionLimit {
-            most: Some(1),
+            most: 1,
+            enabled: true.into(),
             delay: Some(Duration::from_millis(300)),
             active: Arc::default(),
             stats: Arc::new(Scope::unlisted(1)),

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use super::Verdict;
+use crate::runtime::RuntimeFlag;
 use crate::shard::Shard;
 use crate::stats::{Scope, stats};
 use crate::token_bucket::TokenBucket;
@@ -18,8 +19,10 @@ stats! {
 /// The filter.
 #[derive(Debug)]
 pub struct LocalRateLimit {
-    /// Shared with the filters that have the same `share_key`; `None`: the filter is disabled.
-    pub bucket: Option<Arc<TokenBucket>>,
+    /// Shared with the filters that have the same `share_key`.
+    pub bucket: Arc<TokenBucket>,
+    /// `runtime_enabled`
+    pub enabled: RuntimeFlag,
     /// `local_rate_limit.<stat_prefix>.`
     pub stats: Arc<Scope<LocalRateLimitStats>>,
 }
@@ -27,7 +30,7 @@ pub struct LocalRateLimit {
 impl LocalRateLimit {
     /// Takes a token, or refuses the connection.
     pub(super) fn admit(&self, shard: &Shard) -> Verdict {
-        if self.bucket.as_ref().is_none_or(|bucket| bucket.take(shard.clock.now())) {
+        if !self.enabled.get() || self.bucket.take(shard.clock.now()) {
             return Verdict::Continue;
         }
         self.stats.shard(shard.id).rate_limited.inc();

@@ -50,8 +50,8 @@ pub fn assignment(
     known: &[Arc<Host>],
     shards: usize,
 ) -> Result<Assignment, String> {
-    let config::Any::ClusterLoadAssignment(schema) = &resource.message else {
-        let what = resource.message.type_name();
+    let config::Any::ClusterLoadAssignment(schema) = resource.message()? else {
+        let what = resource.type_name();
         return Err(format!("{what} is not a ClusterLoadAssignment"));
     };
     let sockets =

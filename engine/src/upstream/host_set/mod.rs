@@ -36,6 +36,7 @@ pub struct HostSet {
     table_sizes: Option<Sizes>,
     /// The hosts by their addresses, once a request has asked for one.
     by_address: OnceLock<HashMap<Box<str>, usize>>,
+    overprovisioning_factor: u32,
 }
 
 /// The cluster's settings for the distribution of traffic.
@@ -97,7 +98,14 @@ impl HostSet {
             subsets,
             hosts,
             by_address: OnceLock::new(),
+            overprovisioning_factor: rules.overprovisioning_factor,
         }
+    }
+
+    /// `policy.overprovisioning_factor`
+    #[must_use]
+    pub const fn overprovisioning_factor(&self) -> u32 {
+        self.overprovisioning_factor
     }
 
     /// All hosts, by priority.

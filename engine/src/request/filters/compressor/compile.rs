@@ -4,6 +4,7 @@ use corvoy_config::{self as config, Path, Problems};
 
 use super::{Compressor, ContentTypes, Direction, Etag, PerRoute, ResponseRules};
 use crate::compression::compile::encoder;
+use crate::head_matcher::compile::runtime_flag;
 use crate::request::filters::compile::Context;
 use crate::text_matcher::compile::text;
 
@@ -41,7 +42,9 @@ impl Compressor {
             });
         let at_request = at.field("request_direction_config").field("common_config");
         let mut of_request = direction(request_common, "request.", &at_request);
-        of_request.enabled &= request.is_some();
+        if request.is_none() {
+            of_request.enabled = false.into();
+        }
         let (of_response, rules) = match response_direction_config {
             Some(schema) => {
                 let (common, rules) = response_rules(schema);
@@ -132,16 +135,12 @@ fn direction(
         )
     };
     Direction {
-        enabled: is_enabled(enabled.as_ref()),
+        enabled: runtime_flag(enabled.as_ref(), true, context.runtime),
         content_types,
         //= envoy: 0 is the default, too.
         length_min: min_content_length.filter(|length| *length > 0).unwrap_or(30).into(),
         stats: context.registry.scope(stats_prefix),
     }
-}
-
-pub(in super::super) fn is_enabled(flag: Option<&config::RuntimeFeatureFlag>) -> bool {
-    flag.is_none_or(|config::RuntimeFeatureFlag { default_value }| *default_value == Some(true))
 }
 
 pub(in super::super) fn per_route(

@@ -14,6 +14,7 @@ use self::accept_encoding::{Offer, choose};
 use super::{Context, Filter, Flow, Piece, Progress, RouteConfig, Way};
 use crate::compression::{Coding, Encoder, EncoderOptions, Follows};
 use crate::http::{BodyLength, FieldName, Fields};
+use crate::runtime::RuntimeFlag;
 use crate::stats::{Scope, stats};
 use crate::text_matcher::TextMatcher;
 
@@ -56,7 +57,7 @@ pub struct Compressor {
 /// What both directions have.
 #[derive(Debug)]
 struct Direction {
-    enabled: bool,
+    enabled: RuntimeFlag,
     content_types: ContentTypes,
     /// A body with a shorter length is not compressed.
     length_min: u64,
@@ -123,7 +124,7 @@ impl Compressor {
     }
 
     fn compresses_responses(&self, route: Option<&PerRoute>) -> bool {
-        route.and_then(|route| route.enabled).unwrap_or(self.response.enabled)
+        route.and_then(|route| route.enabled).unwrap_or_else(|| self.response.enabled.get())
     }
 
     pub(super) fn request_head(&self, state: &mut State, cx: &mut Context<'_, '_>) -> Flow {
@@ -139,7 +140,7 @@ impl Compressor {
             head.fields.remove(FieldName::AcceptEncoding);
         }
         let is_compressed = !has_ended(body)
-            && self.request.enabled
+            && self.request.enabled.get()
             && head.upgrade().is_none()
             && self.request.is_long_enough(&head.fields, stats)
             && self.request.content_types.include_that_of(&head.fields)

@@ -4,7 +4,8 @@ use corvoy_config::{self as config, Path, Problems};
 
 use super::Policy;
 use crate::request::route::Fraction;
-use crate::request::route::matchers::compile::fraction;
+use crate::request::route::matchers::compile::runtime_fraction;
+use crate::runtime::Reader;
 use crate::text_matcher::compile::text;
 
 const ALL: Fraction = Fraction { numerator: 1, denominator: 1 };
@@ -13,6 +14,7 @@ const NONE: Fraction = Fraction { numerator: 0, denominator: 1 };
 /// A policy in `typed_per_filter_config`.
 pub(in super::super) fn policy(
     schema: &config::CorsPolicy,
+    runtime: &Reader<'_>,
     at: &Path,
     problems: &mut Problems,
 ) -> Policy {
@@ -28,6 +30,9 @@ pub(in super::super) fn policy(
         allow_private_network_access,
         forward_not_matching_preflights,
     } = schema;
+    let part = |schema: &Option<config::RuntimeFractionalPercent>| {
+        runtime_fraction(schema.as_ref()?, runtime)
+    };
     let at_origins = at.field("allow_origin_string_match");
     let origins = allow_origin_string_match.iter().enumerate();
     Policy {
@@ -39,8 +44,8 @@ pub(in super::super) fn policy(
         expose_headers: expose_headers.as_bytes().into(),
         max_age: max_age.as_bytes().into(),
         credentials: *allow_credentials,
-        enabled: filter_enabled.as_ref().and_then(fraction).unwrap_or(ALL),
-        shadow: shadow_enabled.as_ref().and_then(fraction).unwrap_or(NONE),
+        enabled: part(filter_enabled).unwrap_or_else(|| ALL.into()),
+        shadow: part(shadow_enabled).unwrap_or_else(|| NONE.into()),
         private_network: *allow_private_network_access,
         forward_not_matching_preflights: *forward_not_matching_preflights,
     }
@@ -49,6 +54,7 @@ pub(in super::super) fn policy(
 /// A policy in the deprecated field `cors` of a route or a virtual host.
 pub(in super::super) fn old_policy(
     schema: &config::RouteCorsPolicy,
+    runtime: &Reader<'_>,
     at: &Path,
     problems: &mut Problems,
 ) -> Policy {
@@ -76,5 +82,5 @@ pub(in super::super) fn old_policy(
         allow_private_network_access,
         forward_not_matching_preflights,
     };
-    policy(&schema, at, problems)
+    policy(&schema, runtime, at, problems)
 }

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use super::{Context, Flow, RouteConfig};
 use crate::http::{FieldName, Method};
 use crate::request::reply::LocalReply;
-use crate::request::route::{Action, Fraction};
+use crate::request::route::Action;
+use crate::runtime::RuntimeFraction;
 use crate::stats::{Scope, stats};
 use crate::text_matcher::TextMatcher;
 
@@ -36,9 +37,9 @@ pub struct Policy {
     max_age: Box<[u8]>,
     credentials: Option<bool>,
     /// Of the requests, how many it applies to.
-    enabled: Fraction,
+    enabled: RuntimeFraction,
     /// Of the others, how many are counted.
-    shadow: Fraction,
+    shadow: RuntimeFraction,
     private_network: Option<bool>,
     forward_not_matching_preflights: Option<bool>,
 }

@@ -35,8 +35,8 @@ pub(in super::super) fn policy(
         runtime_fraction(schema.as_ref()?, context.runtime)
     };
     Policy {
-        enabled: part(filter_enabled).unwrap_or(all),
-        shadow: part(shadow_enabled).unwrap_or(none),
+        enabled: part(filter_enabled).unwrap_or_else(|| all.into()),
+        shadow: part(shadow_enabled).unwrap_or_else(|| none.into()),
         additional_origins: origins
             .filter_map(|(i, schema)| text(schema, &at.index(i), problems))
             .collect(),

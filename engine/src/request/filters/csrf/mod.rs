@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{Context, Flow, RouteConfig};
 use crate::http::{FieldName, Method, RequestHead};
 use crate::request::reply::LocalReply;
-use crate::request::route::Fraction;
+use crate::runtime::RuntimeFraction;
 use crate::stats::{Scope, stats};
 use crate::text_matcher::TextMatcher;
 
@@ -31,9 +31,9 @@ pub struct Csrf {
 #[derive(Clone, Debug)]
 pub struct Policy {
     /// Of the requests, how many it applies to.
-    enabled: Fraction,
+    enabled: RuntimeFraction,
     /// Of the others, how many are counted.
-    shadow: Fraction,
+    shadow: RuntimeFraction,
     /// Other origins that may send requests.
     additional_origins: Box<[TextMatcher]>,
 }
@@ -127,6 +127,7 @@ fn of_url(text: &[u8]) -> Option<&[u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fraction::Fraction;
     use crate::request::route::tests::request;
     use crate::text_matcher::Literal;
 
@@ -134,7 +135,8 @@ mod tests {
     fn a_request_comes_from_its_origin_or_its_referrer() {
         const ALL: Fraction = Fraction { numerator: 1, denominator: 1 };
         let other = TextMatcher::Exact(Literal::new("other:81", false));
-        let policy = Policy { enabled: ALL, shadow: ALL, additional_origins: [other].into() };
+        let policy =
+            Policy { enabled: ALL.into(), shadow: ALL.into(), additional_origins: [other].into() };
         let source = |field: &str| {
             let mut head = request("/", &[field]);
             head.set_authority(b"here:80");

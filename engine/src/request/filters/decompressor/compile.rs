@@ -4,8 +4,8 @@ use corvoy_config::{self as config, Path, Problems};
 
 use super::{Decompressor, Direction, Trailers};
 use crate::compression::compile::decoder;
+use crate::head_matcher::compile::runtime_flag;
 use crate::request::filters::compile::Context;
-use crate::request::filters::compressor::compile::is_enabled;
 
 impl Decompressor {
     pub(in super::super) fn compile(
@@ -60,7 +60,7 @@ fn direction(
     let config::DecompressorCommonDirection { enabled, ignore_no_transform_header } =
         schema.unwrap_or(&default);
     Direction {
-        enabled: is_enabled(enabled.as_ref()),
+        enabled: runtime_flag(enabled.as_ref(), true, context.runtime),
         ignores_no_transform: *ignore_no_transform_header,
         stats: context.registry.scope(stats_prefix),
     }

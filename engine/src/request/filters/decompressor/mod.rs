@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::{Context, Flow, Piece, Progress, Way};
 use crate::compression::{Coding, Corrupt, Decoder, DecoderOptions};
 use crate::http::{BodyLength, Fault, FieldName, Fields, Misdeed, Reject};
+use crate::runtime::RuntimeFlag;
 use crate::stats::{Scope, stats};
 
 stats! {
@@ -34,7 +35,7 @@ pub struct Decompressor {
 /// One direction.
 #[derive(Debug)]
 struct Direction {
-    enabled: bool,
+    enabled: RuntimeFlag,
     ignores_no_transform: bool,
     stats: Arc<Scope<DecompressorStats>>,
 }
@@ -63,7 +64,7 @@ struct Body {
 impl Decompressor {
     pub(super) fn request_head(&self, state: &mut State, cx: &mut Context<'_, '_>) -> Flow {
         let coding = self.library.coding();
-        if self.response.enabled && self.advertises {
+        if self.response.enabled.get() && self.advertises {
             advertise(&mut cx.core.heads.request.fields, coding);
         }
         if has_ended(cx.core.body) {
@@ -145,7 +146,7 @@ impl Direction {
     /// Whether a body is decompressed; if so, its head is changed.
     fn accepts(&self, fields: &mut Fields, coding: Coding, shard: usize) -> bool {
         let stats = self.stats.shard(shard);
-        let is_accepted = self.enabled
+        let is_accepted = self.enabled.get()
             && (self.ignores_no_transform || !forbids_transforms(fields))
             && is_last_coding(fields, coding);
         if !is_accepted {

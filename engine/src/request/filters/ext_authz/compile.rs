@@ -112,16 +112,19 @@ impl ExtAuthz {
             }),
             ingests_metadata: enable_dynamic_metadata_ingestion.unwrap_or(true),
             denied_body_max: *max_denied_response_body_bytes as usize,
-            enabled: filter_enabled.as_ref().and_then(matchers::compile::fraction),
+            enabled: filter_enabled
+                .as_ref()
+                .and_then(|it| matchers::compile::runtime_fraction(it, context.runtime)),
             enabled_metadata: filter_enabled_metadata.as_ref().and_then(|schema| {
                 let at = at.field("filter_enabled_metadata");
                 let matcher = metadata_matcher(schema, &at, problems)?;
                 Some(EnabledMetadata { matcher, invert: schema.invert })
             }),
-            deny_at_disable: deny_at_disable.as_ref().is_some_and(|flag| {
-                let config::RuntimeFeatureFlag { default_value } = flag;
-                *default_value == Some(true)
-            }),
+            deny_at_disable: matchers::compile::runtime_flag(
+                deny_at_disable.as_ref(),
+                false,
+                context.runtime,
+            ),
             charges_cluster: charge_cluster_response_stats.unwrap_or(true),
             stats: context.registry.scope(&prefix),
             counted: counted(stat_prefix),

@@ -28,7 +28,7 @@ use crate::metadata_matcher::MetadataMatcher;
 use crate::request::callout::grpc::GrpcMethod;
 use crate::request::callout::{Call, CallFailed, Response};
 use crate::request::reply::LocalReply;
-use crate::request::route::Fraction;
+use crate::runtime::{RuntimeFlag, RuntimeFraction};
 use crate::shard::clock::Millis;
 use crate::stats::{Origin, Scope, stats};
 
@@ -70,10 +70,10 @@ pub struct ExtAuthz {
     /// At most so many bytes of the body of a denial reach the client; 0: all.
     denied_body_max: usize,
     /// For which requests it runs.
-    enabled: Option<Fraction>,
+    enabled: Option<RuntimeFraction>,
     enabled_metadata: Option<EnabledMetadata>,
     /// Whether requests for which it does not run are refused.
-    deny_at_disable: bool,
+    deny_at_disable: RuntimeFlag,
     charges_cluster: bool,
     stats: Arc<Scope<ExtAuthzStats>>,
     /// What the cluster of the request counts.
@@ -205,7 +205,7 @@ impl ExtAuthz {
         }
         if !self.is_enabled(cx) {
             self.stats(cx).disabled.inc();
-            if self.deny_at_disable {
+            if self.deny_at_disable.get() {
                 return Flow::Reply(self.refusal());
             }
             return Flow::Continue;

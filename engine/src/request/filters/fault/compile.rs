@@ -1,7 +1,5 @@
 //! Schema → `fault`.
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use corvoy_config::{self as config, Path, Problems};
 
@@ -9,7 +7,8 @@ use super::{Abort, AbortStatus, Delay, Fault, Rate, Settings};
 use crate::request::filters::compile::Context;
 use crate::request::route::Fraction;
 use crate::request::route::matchers::compile::{headers, percent};
-use crate::runtime::Reader;
+use crate::runtime::{Reader, RuntimeFraction};
+use crate::shard::clock::millis;
 
 impl Fault {
     pub(in super::super) fn compile(
@@ -70,7 +69,7 @@ pub(in super::super) fn settings(
         rate_limit: response_rate_limit
             .as_ref()
             .and_then(|schema| rate_limit(schema, runtime, rate_percent)),
-        active_max: runtime.integer(most).or_else(|| max_active_faults.map(u64::from)),
+        active_max: runtime.number(max_active_faults.map_or(u64::MAX, u64::from), most),
         metadata: filter_metadata
             .as_ref()
             .and_then(|values| values.as_object().cloned())
@@ -94,13 +93,9 @@ fn percentage(
     schema: Option<&config::FractionalPercent>,
     runtime: &Reader<'_>,
     key: &str,
-) -> Fraction {
-    let set = runtime.integer(key).map(|percent| u32::try_from(percent).unwrap_or(u32::MAX));
-    match (set, schema) {
-        (Some(numerator), _) => Fraction { numerator, denominator: 100 },
-        (None, Some(schema)) => percent(schema),
-        (None, None) => Fraction { numerator: 0, denominator: 100 },
-    }
+) -> RuntimeFraction {
+    let none = Fraction { numerator: 0, denominator: 100 };
+    runtime.fraction(schema.map_or(none, percent), key)
 }
 
 fn delay(
@@ -108,12 +103,13 @@ fn delay(
     runtime: &Reader<'_>,
     percent: &str,
     duration: &str,
-) -> Option<(Delay, Fraction)> {
+) -> Option<(Delay, RuntimeFraction)> {
     let config::FaultDelay { fixed_delay, header_delay, percentage: schema } = schema;
-    let overridden = runtime.integer(duration).map(Duration::from_millis);
     let delay = match (fixed_delay, header_delay) {
-        (Some(fixed), _) => Delay::Fixed(overridden.unwrap_or(*fixed)),
-        (None, Some(config::HeaderDelay {})) => Delay::ByHeader { overridden },
+        (Some(fixed), _) => Delay::Fixed(runtime.number(millis(*fixed), duration)),
+        (None, Some(config::HeaderDelay {})) => {
+            Delay::ByHeader { overridden: runtime.entry(duration) }
+        }
         (None, None) => return None,
     };
     Some((delay, percentage(schema.as_ref(), runtime, percent)))
@@ -128,13 +124,9 @@ fn abort(schema: &config::FaultAbort, runtime: &Reader<'_>, keys: &AbortKeys<'_>
         response_body,
     } = schema;
     let status = match (http_status, grpc_status, header_abort) {
-        (Some(status), ..) => {
-            let status = runtime.integer(keys.http_status).unwrap_or_else(|| (*status).into());
-            AbortStatus::Http(u16::try_from(status).ok()?)
-        }
+        (Some(status), ..) => AbortStatus::Http(runtime.number((*status).into(), keys.http_status)),
         (None, Some(status), _) => {
-            let status = runtime.integer(keys.grpc_status).unwrap_or_else(|| (*status).into());
-            AbortStatus::Grpc(u8::try_from(status).unwrap_or(u8::MAX))
+            AbortStatus::Grpc(runtime.number((*status).into(), keys.grpc_status))
         }
         (None, None, Some(config::HeaderAbort {})) => AbortStatus::ByHeader,
         (None, None, None) => return None,
@@ -151,7 +143,7 @@ fn rate_limit(
     schema: &config::FaultRateLimit,
     runtime: &Reader<'_>,
     percent: &str,
-) -> Option<(Rate, Fraction)> {
+) -> Option<(Rate, RuntimeFraction)> {
     let config::FaultRateLimit { fixed_limit, header_limit, percentage: schema } = schema;
     let rate = match (fixed_limit, header_limit) {
         (Some(config::FixedLimit { limit_kbps }), _) => Rate::Fixed(*limit_kbps),

@@ -14,7 +14,8 @@ use super::{Context, Flow, Piece, Progress, RouteConfig, Wait, Way};
 use crate::flags::Flag;
 use crate::http::{BodyLength, FieldName, RequestHead};
 use crate::request::reply::LocalReply;
-use crate::request::route::{Fraction, HeaderMatcher};
+use crate::request::route::HeaderMatcher;
+use crate::runtime::{Entry, RuntimeFraction, RuntimeInteger};
 use crate::shard::clock::{Millis, millis};
 use crate::stats::{Scope, stats};
 
@@ -45,36 +46,37 @@ pub struct Settings {
     headers: Vec<HeaderMatcher>,
     /// Those from one of these nodes; empty: any.
     downstream_nodes: Box<[Box<[u8]>]>,
-    delay: Option<(Delay, Fraction)>,
+    delay: Option<(Delay, RuntimeFraction)>,
     abort: Option<Abort>,
-    rate_limit: Option<(Rate, Fraction)>,
-    /// So many requests may have a fault at the same time; none: any number.
-    active_max: Option<u64>,
+    rate_limit: Option<(Rate, RuntimeFraction)>,
+    /// So many requests may have a fault at the same time.
+    active_max: RuntimeInteger,
     /// What is noted about a request with a fault.
     metadata: Map<String, Value>,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 enum Delay {
-    Fixed(Duration),
+    /// Milliseconds.
+    Fixed(RuntimeInteger),
     /// As a header says.
     ByHeader {
         /// What the runtime sets it to, whatever the header says.
-        overridden: Option<Duration>,
+        overridden: Arc<Entry>,
     },
 }
 
 #[derive(Debug)]
 struct Abort {
     status: AbortStatus,
-    percentage: Fraction,
+    percentage: RuntimeFraction,
     body: Bytes,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 enum AbortStatus {
-    Http(u16),
-    Grpc(u8),
+    Http(RuntimeInteger),
+    Grpc(RuntimeInteger),
     /// As a header says.
     ByHeader,
 }
@@ -158,13 +160,13 @@ impl Fault {
     /// Slows the response down, if it is one of those.
     fn limit_rate(&self, settings: &Settings, state: &mut State, cx: &mut Context<'_, '_>) {
         let request = &cx.core.heads.request;
-        let Some((rate, percentage)) = settings.rate_limit else { return };
-        let percentage = by_header::capped(percentage, request, by_header::RATE_PERCENTAGE);
+        let Some((rate, percentage)) = &settings.rate_limit else { return };
+        let percentage = by_header::capped(percentage.get(), request, by_header::RATE_PERCENTAGE);
         if !percentage.includes(cx.core.shard.random.borrow_mut().u64(..)) {
             return;
         }
         let rate = match rate {
-            Rate::Fixed(rate) => Some(rate),
+            Rate::Fixed(rate) => Some(*rate),
             Rate::ByHeader => by_header::number(request, by_header::RATE).filter(|rate| *rate > 0),
         };
         let Some(rate) = rate else { return };
@@ -213,7 +215,8 @@ impl Fault {
         let shard = cx.core.shard.id;
         let stats = self.stats.shard(shard);
         let active = || self.stats.gauge(|stats| &stats.active_faults);
-        if settings.active_max.is_some_and(|most| active() >= most) {
+        let most = settings.active_max.get();
+        if most < u64::MAX && active() >= most {
             stats.faults_overflow.inc();
             return false;
         }
@@ -237,16 +240,16 @@ impl Settings {
     /// How long the request is delayed, if it is.
     fn delay(&self, cx: &Context<'_, '_>) -> Option<Duration> {
         let request = &cx.core.heads.request;
-        let (delay, percentage) = self.delay?;
-        let percentage = by_header::capped(percentage, request, by_header::DELAY_PERCENTAGE);
+        let (delay, percentage) = self.delay.as_ref()?;
+        let percentage = by_header::capped(percentage.get(), request, by_header::DELAY_PERCENTAGE);
         if !percentage.includes(cx.core.shard.random.borrow_mut().u64(..)) {
             return None;
         }
         let delay = match delay {
-            Delay::Fixed(delay) => delay,
+            Delay::Fixed(millis) => Duration::from_millis(millis.get()),
             Delay::ByHeader { overridden } => {
                 let asked = Duration::from_millis(by_header::number(request, by_header::DELAY)?);
-                overridden.unwrap_or(asked)
+                overridden.integer().map_or(asked, Duration::from_millis)
             }
         };
         Some(delay).filter(|delay| delay.as_millis() > 0)
@@ -256,13 +259,13 @@ impl Settings {
     fn abort(&self, cx: &Context<'_, '_>) -> Option<LocalReply> {
         let request = &cx.core.heads.request;
         let Abort { status, percentage, body } = self.abort.as_ref()?;
-        let percentage = by_header::capped(*percentage, request, by_header::ABORT_PERCENTAGE);
+        let percentage = by_header::capped(percentage.get(), request, by_header::ABORT_PERCENTAGE);
         if !percentage.includes(cx.core.shard.random.borrow_mut().u64(..)) {
             return None;
         }
         let (status, grpc_status) = match status {
-            AbortStatus::Http(status) => (*status, None),
-            AbortStatus::Grpc(status) => (200, Some(*status)),
+            AbortStatus::Http(status) => (u16::try_from(status.get()).ok()?, None),
+            AbortStatus::Grpc(status) => (200, Some(u8::try_from(status.get()).unwrap_or(u8::MAX))),
             AbortStatus::ByHeader => asked_for(request)?,
         };
         let reply = LocalReply { body: body.clone(), grpc_status, ..LocalReply::new(status, "") };

@@ -71,7 +71,7 @@ fn settings(
     let none = Fraction { numerator: 0, denominator: 1 };
     let part = |schema: &Option<config::RuntimeFractionalPercent>| {
         let fraction = schema.as_ref().and_then(|it| runtime_fraction(it, context.runtime));
-        fraction.unwrap_or(none)
+        fraction.unwrap_or_else(|| none.into())
     };
     let mut headers = |field: &str, schemas: &[config::HeaderValueOption]| {
         HeaderMutations::new([Arc::new(additions(schemas, &at.field(field), problems))])

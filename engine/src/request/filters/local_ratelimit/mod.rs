@@ -19,7 +19,8 @@ use crate::format::Inputs;
 use crate::http::{FieldName, ResponseHead};
 use crate::request::rate_limit::{Descriptor, QuotaHeaders, RateLimit, VirtualHostLimits};
 use crate::request::reply::LocalReply;
-use crate::request::route::{Action, Fraction, HeaderMutations};
+use crate::request::route::{Action, HeaderMutations};
+use crate::runtime::RuntimeFraction;
 use crate::stats::{Scope, stats};
 
 stats! {
@@ -44,9 +45,9 @@ pub struct LocalRateLimit {
 pub struct Settings {
     buckets: Buckets,
     /// Of the requests, how many it applies to.
-    enabled: Fraction,
+    enabled: RuntimeFraction,
     /// Of those, how many it refuses.
-    enforced: Fraction,
+    enforced: RuntimeFraction,
     /// Without any, those of the route count.
     rate_limits: Box<[RateLimit]>,
     /// Which of those of the route.

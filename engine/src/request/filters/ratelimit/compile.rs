@@ -59,7 +59,7 @@ impl GlobalRateLimit {
         let method = method(service, *timeout, context, at, problems);
         let part = |schema: &Option<config::RuntimeFractionalPercent>, key: &str| {
             let set = schema.as_ref().and_then(|it| runtime_fraction(it, context.runtime));
-            set.unwrap_or_else(|| percent(context.runtime.integer(key).unwrap_or(100)))
+            set.unwrap_or_else(|| context.runtime.fraction(percent(100), key))
         };
         let denied = failure_mode_deny_percent.as_ref();
         let denied = denied.and_then(|schema| runtime_fraction(schema, context.runtime));
@@ -76,9 +76,8 @@ impl GlobalRateLimit {
             },
             enabled: part(filter_enabled, "ratelimit.http_filter_enabled"),
             enforced: part(filter_enforced, "ratelimit.http_filter_enforcing"),
-            denied_on_failure: denied.unwrap_or_else(|| Fraction {
-                numerator: u32::from(*failure_mode_deny),
-                denominator: 1,
+            denied_on_failure: denied.unwrap_or_else(|| {
+                Fraction { numerator: u32::from(*failure_mode_deny), denominator: 1 }.into()
             }),
             status: rate_limited_status.as_ref().map_or(429, |schema| status(schema, 429)),
             grpc_status: rate_limited_as_resource_exhausted.then_some(grpc::RESOURCE_EXHAUSTED),

@@ -16,13 +16,13 @@ use super::ext_authz::verdict::Change;
 use super::{Context, Flow, RouteConfig, Wait};
 use crate::flags::Flag;
 use crate::format::Inputs;
-use crate::fraction::Fraction;
 use crate::http::{FieldName, Fields, ResponseHead};
 use crate::request::callout::Call;
 use crate::request::callout::grpc::GrpcMethod;
 use crate::request::rate_limit::{Descriptor, QuotaHeaders, RateLimit, VirtualHostLimits, entries};
 use crate::request::reply::LocalReply;
 use crate::request::route::{Action, HeaderMutations};
+use crate::runtime::RuntimeFraction;
 use crate::stats::Origin;
 
 /// The filter.
@@ -36,11 +36,11 @@ pub struct GlobalRateLimit {
     rate_limits: Box<[RateLimit]>,
     requests: Requests,
     /// Of the requests, how many it applies to.
-    enabled: Fraction,
+    enabled: RuntimeFraction,
     /// Of those over a limit, how many are refused.
-    enforced: Fraction,
+    enforced: RuntimeFraction,
     /// Of those that the service does not answer, how many are refused.
-    denied_on_failure: Fraction,
+    denied_on_failure: RuntimeFraction,
     status: u16,
     /// The gRPC status, if it is not the one that corresponds to the status.
     grpc_status: Option<u8>,
@@ -124,7 +124,7 @@ impl GlobalRateLimit {
     fn ask(&self, state: &mut State, cx: &mut Context<'_, '_>) -> Flow {
         // As in Envoy, requests that no cluster gets are not limited.
         if cx.core.upstream.cluster.is_none()
-            || !self.is_drawn(self.enabled, cx)
+            || !self.is_drawn(&self.enabled, cx)
             || !self.requests.include(cx)
         {
             return Flow::Continue;
@@ -205,7 +205,7 @@ impl GlobalRateLimit {
         {
             told.append(FieldName::RetryAfter, seconds.to_string().as_bytes());
         }
-        if answer.is_over_limit && self.is_drawn(self.enforced, cx) {
+        if answer.is_over_limit && self.is_drawn(&self.enforced, cx) {
             return Flow::Reply(Box::new(self.reply(answer.body, told, cx)));
         }
         let request = &mut cx.core.heads.request.fields;
@@ -238,7 +238,7 @@ impl GlobalRateLimit {
     /// The service has not answered.
     fn failed(&self, cx: &Context<'_, '_>) -> Flow {
         Self::count(cx, self.counted.error);
-        if self.is_drawn(self.denied_on_failure, cx) {
+        if self.is_drawn(&self.denied_on_failure, cx) {
             let reply = LocalReply::new(self.status_on_error, "");
             let flag = Some(Flag::RateLimitServiceError);
             return Flow::Reply(Box::new(reply.with_details(flag, "rate_limiter_error")));
@@ -256,7 +256,7 @@ impl GlobalRateLimit {
         }
     }
 
-    fn is_drawn(&self, fraction: Fraction, cx: &Context<'_, '_>) -> bool {
+    fn is_drawn(&self, fraction: &RuntimeFraction, cx: &Context<'_, '_>) -> bool {
         fraction.includes(cx.core.shard.random.borrow_mut().u64(..))
     }
 

@@ -12,8 +12,8 @@ use std::sync::Arc;
 use super::{Context, Filter, Flow, RouteConfig};
 use crate::filter_state::{EXECUTED, Kind, Object};
 use crate::format::Inputs;
-use crate::fraction::Fraction;
 use crate::matcher::{Matcher, Undecided};
+use crate::runtime::RuntimeFraction;
 use crate::stats::{Scope, stats};
 
 stats! {
@@ -56,7 +56,7 @@ pub enum Action {
 pub struct Execute {
     filters: Executed,
     /// The fraction of requests that it is done for; none: all.
-    sample: Option<Fraction>,
+    sample: Option<RuntimeFraction>,
 }
 
 #[derive(Debug)]
@@ -142,7 +142,7 @@ impl Selector {
     fn execute(&self, execute: &Execute, cx: &mut Context<'_, '_>) -> Option<Filters> {
         let Execute { filters, sample } = execute;
         let random = || cx.core.shard.random.borrow_mut().u64(..);
-        if sample.is_some_and(|sample| !sample.includes(random())) {
+        if sample.as_ref().is_some_and(|sample| !sample.includes(random())) {
             return None;
         }
         let (name, filters) = match filters {

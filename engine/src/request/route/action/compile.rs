@@ -28,6 +28,7 @@ use crate::request::route::rewrite_compile::{
     ONE_PATH_REWRITE, check_prefix_rewrite, formatter, host_rewrite, path_rewrite, template_rewrite,
 };
 use crate::request::route::{DrawnBy, Upgrades};
+use crate::runtime::RuntimeInteger;
 use crate::upstream::circuit_breaker::RoutingPriority;
 use crate::upstream::host_set::Criteria;
 
@@ -45,7 +46,7 @@ pub(crate) struct ForwardAction {
 pub(crate) struct WeightedCluster {
     /// `None`: it does not exist, which is allowed.
     pub(crate) cluster: Option<ClusterChoice>,
-    pub(crate) weight: u32,
+    pub(crate) weight: RuntimeInteger,
     /// What its hosts must have besides.
     pub(crate) subset: Option<Criteria>,
     /// Its header mutations and host, in the order in which they are applied. A single cluster has
@@ -415,7 +416,7 @@ impl WeightedCluster {
     /// The only cluster of a route.
     fn only(cluster: Option<ClusterChoice>) -> Self {
         let (levels, filters) = (Vec::new(), Level::default());
-        Self { cluster, weight: 1, subset: None, levels, filters }
+        Self { cluster, weight: 1.into(), subset: None, levels, filters }
     }
 }
 
@@ -442,7 +443,7 @@ fn cluster_list(
         })
         .collect();
     let clusters: Vec<_> = clusters.into_iter().collect::<Option<_>>()?;
-    let sum: u64 = clusters.iter().map(|cluster| u64::from(cluster.weight)).sum();
+    let sum: u64 = clusters.iter().map(|cluster| cluster.weight.get()).sum();
     if sum == 0 {
         problems.missing(at, "Sum of weights in the weighted_cluster must be greater than 0.");
     }
@@ -502,11 +503,11 @@ fn weighted_cluster(
         problems.missing(at, "field 'weight' is missing");
     }
     let filters = context.filter_context.level(typed_per_filter_config, None, at, problems);
-    let mut weight = (*weight)?;
-    if !runtime_key_prefix.is_empty() {
-        let set = context.runtime.integer(&format!("{runtime_key_prefix}.{name}"));
-        weight = set.map_or(weight, |set| u32::try_from(set).unwrap_or(u32::MAX));
-    }
+    let key = match runtime_key_prefix {
+        "" => String::new(),
+        prefix => format!("{prefix}.{name}"),
+    };
+    let weight = context.runtime.number((*weight)?.into(), &key);
     let subset = subset(metadata_match.as_ref());
     Some(WeightedCluster { cluster, weight, subset, levels, filters })
 }

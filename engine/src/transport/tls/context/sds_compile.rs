@@ -408,16 +408,17 @@ impl Secrets {
             let count = resources.len();
             let [resource] = <[_; 1]>::try_from(resources)
                 .map_err(|_| format!("there must be one secret in the file, not {count}"))?;
-            let config::Any::Secret(secret) = resource.message else {
-                return Err(format!("{} is not a secret", resource.message.type_name()));
+            let config::Any::Secret(secret) = resource.message()? else {
+                return Err(format!("{} is not a secret", resource.type_name()));
             };
             if secret.name != *name {
                 return Err(format!("the secret in the file is `{}`, not `{name}`", secret.name));
             }
-            if !kind.is_of(&secret) {
+            if !kind.is_of(secret) {
                 return Err(wrong_kind(name, *kind));
             }
-            dynamic.received = Some(Received { secret: *secret, version, json: resource.json });
+            let (secret, json) = (config::Secret::clone(secret), resource.json());
+            dynamic.received = Some(Received { secret, version, json });
         }
         self.reload(index, registry)
     }
