@@ -245,6 +245,32 @@ fn hosts_come_and_go() {
 }
 
 #[test]
+fn a_host_whose_weight_changes_keeps_its_connections_and_its_counts() {
+    let (files, address) = (Files::new(), free_address());
+    let origin = Origin::that_answers();
+    let hosts = assignment("a", &[origin.address()]);
+    files.put("hosts", &[hosts.clone()]);
+    files.put("clusters", &[files.eds_cluster("a")]);
+    files.put("listeners", &[listener("one", address, "a")]);
+    let proxy = files.proxy();
+    let mut client = Client::connect(address);
+    assert_eq!(client.get("/").status(), 200);
+    let changes = [
+        ("load_balancing_weight: 7", "::weight::7"),
+        ("health_status: DEGRADED", "::health_flags::/degraded_eds_health"),
+    ];
+    for (field, shown) in changes {
+        files.put("hosts", &[hosts.replace("{ endpoint: {", &format!("{{ {field}, endpoint: {{"))]);
+        wait_until(shown, || proxy.admin("/clusters").text().contains(shown));
+        assert_eq!(client.get("/").status(), 200);
+    }
+    assert_eq!(origin.connections(), 1);
+    let clusters = proxy.admin("/clusters").text();
+    assert!(clusters.contains("::rq_total::3\n"), "{clusters}");
+    assert_eq!(proxy.stat("cluster.a.membership_change"), 1);
+}
+
+#[test]
 fn a_file_may_have_the_hosts_of_several_clusters() {
     if is_oracle() {
         return; // Envoy wants a file for each.

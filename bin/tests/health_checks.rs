@@ -162,3 +162,30 @@ fn a_cluster_that_nobody_waits_for_does_not_hold_up_the_start() {
     let config = config.yaml().replace("timeout: 2s", "timeout: 600s");
     assert_eq!(Proxy::with(Config::verbatim(config)).get("/").status(), 503);
 }
+
+#[test]
+fn checks_begin_with_the_proxy_header_of_the_cluster() {
+    let proxy_protocol = |version: &str| {
+        format!(
+            "transport_socket: {{ name: p, typed_config: {{ \"@type\": \
+             type.googleapis.com/envoy.extensions.transport_sockets.proxy_protocol.v3.ProxyProtocolUpstreamTransport, \
+             config: {{ version: {version} }}, transport_socket: {{ name: r, typed_config: {{ \"@type\": \
+             type.googleapis.com/envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer }} }} }} }}"
+        )
+    };
+    // As little as begins a header of either version.
+    let how = "tcp_health_check: { send: { text: 70 }, receive: [{ text: 70 }] }";
+    for (version, begins) in
+        [("V1", &b"PROXY TCP4 127.0.0.1 127.0.0.1 "[..]), ("V2", b"\r\n\r\n\0\r\nQUIT\n\x20")]
+    {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let config = Config::to_addresses(&[listener.local_addr().unwrap()]);
+        let config = checked(config, how).cluster(&proxy_protocol(version));
+        let config = config.cluster("wait_for_warm_on_init: false");
+        let _proxy = Proxy::with(config);
+        let (mut connection, _) = listener.accept().unwrap();
+        let mut received = vec![0; begins.len()];
+        std::io::Read::read_exact(&mut connection, &mut received).unwrap();
+        assert_eq!(received, begins, "{version}");
+    }
+}

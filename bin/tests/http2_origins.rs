@@ -520,3 +520,74 @@ fn a_websocket_passes_through_a_stream() {
     assert_eq!(client.until_close(), b"");
     assert_all_is_over(&proxy);
 }
+
+// === Health checks ===
+
+/// Such a check every 50 ms; one outcome changes a host.
+fn checked(config: Config, how: &str) -> Config {
+    config
+        .cluster(&format!(
+            "health_checks: [{{ timeout: 2s, interval: 0.05s, no_traffic_interval: 0.05s, \
+             unhealthy_threshold: 1, healthy_threshold: 1, {how} }}]"
+        ))
+        .cluster("common_lb_config: { healthy_panic_threshold: { value: 0 } }")
+}
+
+fn passes_checks(proxy: &Proxy) {
+    proxy.stat_becomes_at_least("cluster.service.health_check.success", 5);
+    assert_eq!(proxy.stat("cluster.service.health_check.failure"), 0);
+    assert_eq!(proxy.stat("cluster.service.membership_healthy"), 1);
+}
+
+#[test]
+fn checks_over_http2_share_a_connection() {
+    let origin = Http2Origin::that_answers();
+    let how = "http_health_check: { path: /healthz, codec_client_type: HTTP2 }";
+    let proxy = Proxy::with(checked(origin.config(), how));
+    passes_checks(&proxy);
+    assert_eq!(origin.connections(), 1);
+}
+
+#[test]
+fn a_check_does_not_fail_because_the_host_has_ended_the_connection_of_the_last_one() {
+    let origin = Http2Origin::that(|frames, stream, _| {
+        frames.answer(stream);
+        frames.go_away(stream);
+        drop(frames.0.half_close());
+    });
+    let how = "http_health_check: { path: /healthz, codec_client_type: HTTP2 }";
+    let proxy = Proxy::with(checked(origin.config(), how));
+    passes_checks(&proxy);
+    assert!(origin.connections() >= 5);
+}
+
+/// `grpc-status: 0`, as a literal.
+const GRPC_OK: &[u8] = b"\x00\x0bgrpc-status\x010";
+
+/// Answers a call with this message.
+fn answer_call(frames: &mut Frames, stream: u32, message: &[u8]) {
+    let content_type = b"\x88\x0f\x10\x10application/grpc";
+    frames.send(HEADERS, END_HEADERS, stream, content_type);
+    let length = u32::try_from(message.len()).unwrap().to_be_bytes();
+    frames.send(DATA, 0, stream, &[&[0][..], &length, message].concat());
+    frames.send(HEADERS, END_HEADERS | END_STREAM, stream, GRPC_OK);
+}
+
+#[test]
+fn a_service_says_over_grpc_whether_it_serves() {
+    // The second field is none that is known.
+    let serving = Http2Origin::that(|frames, stream, _| {
+        answer_call(frames, stream, &[0x08, 1, 0x10, 7]);
+    });
+    let how = "grpc_health_check: { service_name: shop }";
+    let proxy = Proxy::with(checked(serving.config(), how));
+    passes_checks(&proxy);
+    assert_eq!(serving.connections(), 1);
+
+    let not_serving =
+        Http2Origin::that(|frames, stream, _| answer_call(frames, stream, &[0x08, 2]));
+    let proxy = Proxy::with(checked(not_serving.config(), how));
+    proxy.stat_becomes_at_least("cluster.service.health_check.failure", 2);
+    assert_eq!(proxy.stat("cluster.service.membership_healthy"), 0);
+    assert_eq!(proxy.stat("cluster.service.health_check.network_failure"), 0);
+}

@@ -90,7 +90,9 @@ impl Followed {
             known.len() != assignment.hosts.len() || !assignment.hosts.iter().all(is_same);
         let is_policy_new = self.members.distribute(assignment.distribution);
         if changes || warming.is_some() {
-            cluster.stats.control().membership_change.inc();
+            if !self.members.are_hosts(&assignment.hosts) {
+                cluster.stats.control().membership_change.inc();
+            }
             let total = counted(assignment.hosts.len(), "host");
             tracing::debug!("eds hosts have changed for cluster {}: {total}", cluster.name);
             self.members.set_hosts(&assignment.hosts, warming.as_ref());

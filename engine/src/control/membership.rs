@@ -5,7 +5,7 @@
 //!
 //! Invariant: every host of a cluster with a health check is checked by one task, until it is removed.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -53,6 +53,10 @@ pub(super) struct Members {
     outliers: Option<Outliers>,
     /// What resolves their names.
     lookups: RefCell<Vec<AbortHandle>>,
+    /// The hosts that the shards have.
+    published: RefCell<Arc<HostSet>>,
+    /// Whether there is something that the shards do not know yet.
+    is_outdated: Cell<bool>,
     /// What its hosts come from, unless they are configured or looked up.
     subscription: RefCell<Option<resources::Handle>>,
 }
@@ -109,6 +113,8 @@ impl Membership {
                 distribution: RefCell::default(),
                 outliers: Outliers::of(cluster),
                 lookups: RefCell::default(),
+                published: RefCell::default(),
+                is_outdated: Cell::new(false),
                 subscription: RefCell::default(),
             });
             outliers::watch(&members);
@@ -180,11 +186,17 @@ impl Members {
     /// the cluster is warming until then.
     pub(super) fn set_hosts(self: &Rc<Self>, found: &[Arc<Host>], warming: Option<&Warming>) {
         let mut current: HashMap<_, Member> =
-            self.hosts.take().into_iter().map(|it| (identity(&it.host), it)).collect();
+            self.hosts.take().into_iter().map(|it| (it.host.id(), it)).collect();
+        let alike: HashMap<_, usize> =
+            current.values().map(|it| (place(&it.host), it.host.id())).collect();
         let is_first = current.is_empty();
         let mut hosts = Vec::with_capacity(found.len());
         for host in found {
-            let member = match current.remove(&identity(host)) {
+            let same = current.remove(&host.id());
+            let same = same.map(|known| Member { host: Arc::clone(host), ..known });
+            // Discovery may have forgotten one that has stayed.
+            let member = same.or_else(|| current.remove(alike.get(&place(host))?));
+            let member = match member {
                 Some(known) => {
                     known.host.change_found(|it| it.remove(HealthFlags::PENDING_DYNAMIC_REMOVAL));
                     known
@@ -261,15 +273,22 @@ impl Members {
         is_strict
             && member.check.is_some()
             && !self.cluster.ignore_health_on_host_removal
-            && !member.host.found().contains(HealthFlags::FAILED_ACTIVE_HC)
+            && !member.host.health_flags().contains(HealthFlags::FAILED_ACTIVE_HC)
+            && !member.host.health_flags().contains(HealthFlags::FAILED_EDS_HEALTH)
+    }
+
+    /// Whether these hosts are the ones that there are, whatever their endpoints say of them.
+    pub(super) fn are_hosts(&self, hosts: &[Arc<Host>]) -> bool {
+        let known: HashSet<usize> = self.hosts.borrow().iter().map(|it| it.host.id()).collect();
+        known.len() == hosts.len() && hosts.iter().all(|host| known.contains(&host.id()))
     }
 
     /// Publishes what health checks have found out about a host.
-    pub(super) fn health_changed(&self, host: &Host) {
+    pub(super) fn health_changed(self: &Rc<Self>, host: &Host) {
         let gone = HealthFlags::PENDING_DYNAMIC_REMOVAL | HealthFlags::FAILED_ACTIVE_HC;
         if host.found().contains(gone) {
             let mut hosts = self.hosts.borrow_mut();
-            if let Some(at) = hosts.iter().position(|it| std::ptr::eq(&*it.host, host)) {
+            if let Some(at) = hosts.iter().position(|it| it.host.id() == host.id()) {
                 let member = hosts.remove(at);
                 self.cluster.stats.control().membership_change.inc();
                 // The task that is running now ends at its next wait.
@@ -278,20 +297,36 @@ impl Members {
             drop(hosts);
             self.watch_outliers();
         }
-        self.publish();
+        self.publish_soon();
     }
 
     pub(super) const fn outliers(&self) -> Option<&Outliers> {
         self.outliers.as_ref()
     }
 
+    /// Publishes the hosts once what happens at the same time has happened: many checks may end at once.
+    pub(super) fn publish_soon(self: &Rc<Self>) {
+        if !self.is_outdated.replace(true) {
+            let members = Rc::clone(self);
+            drop(tokio::task::spawn_local(async move {
+                tokio::task::yield_now().await;
+                if members.is_outdated.get() {
+                    members.publish();
+                }
+            }));
+        }
+    }
+
     pub(super) fn publish(&self) {
+        self.is_outdated.set(false);
         let hosts = self.hosts.borrow().iter().map(|it| Arc::clone(&it.host)).collect();
         let distribution = self.distribution.borrow();
         let rules = distribution.as_ref().unwrap_or(&self.cluster.distribution);
         let hosts = Arc::new(HostSet::new(hosts, rules));
         drop(distribution);
         self.cluster.update_gauges(&hosts);
+        let before = self.published.replace(Arc::clone(&hosts));
+        hosts.count_subsets(&before, self.cluster.stats.control());
         (self.publish)(&self.cluster, hosts);
     }
 
@@ -300,8 +335,8 @@ impl Members {
     }
 }
 
-/// What makes two hosts the same: the address and the endpoint.
-fn identity(host: &Arc<Host>) -> (crate::address::Address, usize) {
+/// Where a host is, and whose: of two hosts with the same, one takes the place of the other.
+fn place(host: &Arc<Host>) -> (crate::address::Address, usize) {
     (host.address, Arc::as_ptr(&host.endpoint).addr())
 }
 

@@ -39,7 +39,7 @@ impl Outliers {
         let id = self.next_id.get();
         self.next_id.set(id + 1);
         let config = Arc::clone(self.detector.borrow().config());
-        let shards = host.stats.shards();
+        let shards = host.stats().shards();
         host.set_monitor(Monitor::new(id, config, shards, self.sender.clone()));
     }
 
@@ -83,14 +83,14 @@ async fn follow(
 }
 
 /// A host has passed an active health check.
-pub(super) fn health_check_passed(members: &Members, host: &Host) {
+pub(super) fn health_check_passed(members: &Rc<Members>, host: &Host) {
     let Some(outliers) = members.outliers() else { return };
     let action = outliers.detector.borrow_mut().health_check_passed(host, members.now());
     take_in(members, action.as_slice());
 }
 
 /// Logs what has happened, and publishes the hosts if their health has changed.
-fn take_in(members: &Members, actions: &[Action]) {
+fn take_in(members: &Rc<Members>, actions: &[Action]) {
     let cluster = &members.cluster;
     for Action { host, ejection, .. } in actions {
         let (name, address) = (&cluster.name, host.address);
@@ -113,6 +113,6 @@ fn take_in(members: &Members, actions: &[Action]) {
         outlier_log::append(path, cluster, actions);
     }
     if actions.iter().any(|action| action.ejection.changes_health()) {
-        members.publish();
+        members.publish_soon();
     }
 }

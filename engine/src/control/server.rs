@@ -354,7 +354,7 @@ fn host_view(host: &Host, failing: Option<FailingHost>) -> HostView {
     HostView {
         address: host.address,
         hostname: endpoint.hostname.clone(),
-        counts: HostCounts::of(&host.stats),
+        counts: HostCounts::of(host.stats()),
         health: health_flags(host.health_flags()),
         failing,
         weight: endpoint.weight,

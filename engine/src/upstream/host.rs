@@ -28,8 +28,15 @@ pub struct Host {
     pub endpoint: Arc<Endpoint>,
     /// Whether its metadata says that it is a canary.
     pub canary: bool,
+    /// What stays when only the endpoint changes.
+    state: Arc<State>,
+}
+
+/// What is known of a host, whatever its endpoint says of it at the moment.
+#[derive(Debug)]
+struct State {
     /// Its stats, by shard.
-    pub stats: Scope<HostStats>,
+    stats: Scope<HostStats>,
     /// What was found out about its health, as [`HealthFlags`].
     found: AtomicU32,
     /// Since when it serves, as [`Millis`].
@@ -67,6 +74,17 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
+    /// Whether a host may have this endpoint instead of the other and keep its connections: only its share of the
+    /// traffic is different.
+    #[must_use]
+    pub fn connects_as(&self, other: &Self) -> bool {
+        self.hostname == other.hostname
+            && self.locality == other.locality
+            && self.check.is_same(&other.check)
+            && Arc::ptr_eq(&self.transport_socket, &other.transport_socket)
+            && self.metadata == other.metadata
+    }
+
     /// Whether a host at the same address may have this endpoint instead of the other, and nobody notices.
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {
@@ -122,16 +140,38 @@ pub enum Health {
 impl Host {
     /// A host of `endpoint` at `address`, with stats for `shards` shards.
     pub fn new(address: Address, endpoint: Arc<Endpoint>, shards: usize) -> Arc<Self> {
-        Arc::new(Self {
-            address,
-            canary: endpoint.metadata.find("envoy.lb", &["canary".into()]) == Some(&true.into()),
-            endpoint,
+        let state = State {
             stats: Scope::unlisted(shards),
             found: AtomicU32::new(0),
             serves_since: AtomicU64::new(0),
             monitor: OnceLock::new(),
             fails_itself: OnceLock::new(),
-        })
+        };
+        Self::of(address, endpoint, Arc::new(state))
+    }
+
+    fn of(address: Address, endpoint: Arc<Endpoint>, state: Arc<State>) -> Arc<Self> {
+        let canary = endpoint.metadata.find("envoy.lb", &["canary".into()]) == Some(&true.into());
+        Arc::new(Self { address, endpoint, canary, state })
+    }
+
+    /// The same host with another endpoint: it keeps its stats, its health and its connections.
+    #[must_use]
+    pub fn with_endpoint(&self, endpoint: Arc<Endpoint>) -> Arc<Self> {
+        Self::of(self.address, endpoint, Arc::clone(&self.state))
+    }
+
+    /// What tells hosts apart: those of the same host that differ in their endpoints have the same id.
+    #[must_use]
+    pub fn id(&self) -> usize {
+        Arc::as_ptr(&self.state).addr()
+    }
+
+    /// Its stats, by shard.
+    #[must_use]
+    #[inline]
+    pub fn stats(&self) -> &Scope<HostStats> {
+        &self.state.stats
     }
 
     /// Its health flags: those of the configuration, and what was found out.
@@ -141,12 +181,12 @@ impl Host {
 
     /// What was found out about its health.
     pub fn found(&self) -> HealthFlags {
-        HealthFlags(self.found.load(Relaxed))
+        HealthFlags(self.state.found.load(Relaxed))
     }
 
     /// Notes what was found out about its health. For the control plane; the host set has to be created anew.
     pub fn set_found(&self, flags: HealthFlags) {
-        self.found.store(flags.0, Relaxed);
+        self.state.found.store(flags.0, Relaxed);
     }
 
     /// Changes what was found out. For the control plane, as [`Self::set_found`].
@@ -158,12 +198,12 @@ impl Host {
 
     /// Since when it serves; 0: since the start.
     pub fn serves_since(&self) -> Millis {
-        self.serves_since.load(Relaxed)
+        self.state.serves_since.load(Relaxed)
     }
 
     /// Notes since when it serves. For the control plane.
     pub fn set_serves_since(&self, at: Millis) {
-        self.serves_since.store(at, Relaxed);
+        self.state.serves_since.store(at, Relaxed);
     }
 
     /// A response had `x-envoy-immediate-health-check-fail`: its health check fails at once, if it has one.
@@ -173,41 +213,41 @@ impl Host {
         if self.found().contains(known) {
             return;
         }
-        if let Some(notify) = self.fails_itself.get() {
+        if let Some(notify) = self.state.fails_itself.get() {
             notify.notify_one();
         }
     }
 
     /// Notified by [`Self::fail_itself`]. For its health check.
     pub fn when_it_fails_itself(&self) -> Arc<Notify> {
-        Arc::clone(self.fails_itself.get_or_init(Arc::default))
+        Arc::clone(self.state.fails_itself.get_or_init(Arc::default))
     }
 
     /// Its results for outlier detection, if there is any.
     #[inline]
     pub fn monitor(&self) -> Option<&Arc<Monitor>> {
-        self.monitor.get()
+        self.state.monitor.get()
     }
 
     /// From here on its results are noted. A host is watched once.
     pub fn set_monitor(&self, monitor: Monitor) {
-        self.monitor.get_or_init(|| Arc::new(monitor));
+        self.state.monitor.get_or_init(|| Arc::new(monitor));
     }
 
     /// The open connections, over all shards.
     pub fn connections(&self) -> u64 {
-        self.stats.gauge(|stats| &stats.cx_active)
+        self.state.stats.gauge(|stats| &stats.cx_active)
     }
 
     /// The connections so far, over all shards.
     pub fn connections_so_far(&self) -> u64 {
-        self.stats.counter(|stats| &stats.cx_total)
+        self.state.stats.counter(|stats| &stats.cx_total)
     }
 
     /// The active requests, over all shards.
     #[inline]
     pub fn active_requests(&self) -> u64 {
-        self.stats.gauge(|stats| &stats.rq_active)
+        self.state.stats.gauge(|stats| &stats.rq_active)
     }
 }
 

@@ -357,8 +357,8 @@ impl LocalCluster {
         let mut members = self.members.borrow_mut();
         let old = std::mem::take(&mut members.pools);
         let mut old: HashMap<_, _> =
-            old.into_iter().map(|pools| (Arc::as_ptr(pools.default.host()), pools)).collect();
-        let is_same = |host: &Arc<Host>| old.contains_key(&Arc::as_ptr(host));
+            old.into_iter().map(|pools| (pools.default.host().id(), pools)).collect();
+        let is_same = |host: &Arc<Host>| old.contains_key(&host.id());
         if self.cluster.close_connections_on_host_set_change
             && (old.len() != hosts.hosts().len() || !hosts.hosts().iter().all(is_same))
         {
@@ -366,8 +366,8 @@ impl LocalCluster {
             pools.values().flat_map(HostPools::all).for_each(|pool| pool.retire());
         }
         let pools = hosts.hosts().iter();
-        let pools = pools
-            .map(|host| old.remove(&Arc::as_ptr(host)).unwrap_or_else(|| self.host_pools(host)));
+        let pools =
+            pools.map(|host| old.remove(&host.id()).unwrap_or_else(|| self.host_pools(host)));
         members.pools = pools.collect();
         self.name_hosts(&mut members, &mut old);
         members.balancer.update(hosts, self.shard.clock.now());
@@ -377,7 +377,7 @@ impl LocalCluster {
 
     /// Notes which requests go to which host. Of the `old` ones those stay that the control plane does not know
     /// yet.
-    fn name_hosts(&self, members: &mut Members, old: &mut HashMap<*const Host, HostPools>) {
+    fn name_hosts(&self, members: &mut Members, old: &mut HashMap<usize, HostPools>) {
         let Members { pools, named: Some(named), .. } = members else { return };
         if let Discovery::OriginalDst(cluster) = &self.cluster.discovery
             && !self.is_replaced()

@@ -181,11 +181,11 @@ mod tests {
     fn a_host_stays_while_it_is_used_and_one_interval_longer() {
         let cluster = original_dst();
         let host = cluster.host(address(1), 1);
-        host.stats.shard(0).cx_total.inc();
-        host.stats.shard(0).cx_active.inc();
+        host.stats().shard(0).cx_total.inc();
+        host.stats().shard(0).cx_active.inc();
         assert!(!cluster.clean_up());
         assert!(!cluster.clean_up());
-        host.stats.shard(0).cx_active.dec();
+        host.stats().shard(0).cx_active.dec();
         assert!(cluster.has(&host));
         assert!(cluster.clean_up());
         assert!(!cluster.has(&host));

@@ -209,7 +209,7 @@ impl Pool {
     #[must_use]
     #[inline]
     pub fn host_stats(&self) -> &HostStats {
-        self.host.stats.shard(self.shard.id)
+        self.host.stats().shard(self.shard.id)
     }
 
     /// Notes a result for outlier detection, if there is any.

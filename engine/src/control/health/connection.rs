@@ -16,6 +16,7 @@ use crate::transport::tls::context::{ClientContext, Latest, ShardClientContext, 
 use crate::upstream::Cluster;
 use crate::upstream::health_check::HealthCheck;
 use crate::upstream::host::Host;
+use crate::upstream::transport_socket::ProxyHeader;
 
 /// Where the checks of a host connect to, and how.
 pub(super) struct Endpoint {
@@ -23,6 +24,7 @@ pub(super) struct Endpoint {
     pub(super) cluster: Arc<Cluster>,
     address: Address,
     tls: Option<ShardClientContext>,
+    proxy_header: Option<Arc<ProxyHeader>>,
     alpn: Vec<Vec<u8>>,
 }
 
@@ -55,8 +57,9 @@ impl Endpoint {
         // The control plane has no sessions of its own to keep apart from those of a shard.
         let context = |context: &Arc<Latest<ClientContext>>| context.for_shard(0);
         let tls = socket.tls.as_ref().map(|tls| context(&tls.context));
+        let proxy_header = socket.proxy_header.clone();
         let (host, cluster) = (Arc::clone(host), Arc::clone(cluster));
-        Self { host, cluster, address, tls, alpn: check.alpn.clone() }
+        Self { host, cluster, address, tls, proxy_header, alpn: check.alpn.clone() }
     }
 
     /// The authority of checks: that of the endpoint, `configured`, or the name of the cluster.
@@ -80,13 +83,16 @@ impl Endpoint {
             _ => {}
         }
         let descriptor = OwnedFd::from(local);
-        let stream = match self.address {
+        let mut stream = match self.address {
             Address::Ip(_) => Stream::Tcp(TcpStream::from_std(descriptor.into())?),
             Address::Pipe(_) => {
                 Stream::Unix(UnixStream::from_std(unix::net::UnixStream::from(descriptor))?)
             }
         };
         stream.connected().await?;
+        if let Some(header) = &self.proxy_header {
+            stream.write_all(&header.of_check(stream.local_address(), self.address)).await?;
+        }
         let mut connection = Connection { stream, tls: None };
         if let Some(tls) = &self.tls {
             connection.tls = Some(Box::new(self.client(tls, codecs)?));
@@ -123,6 +129,13 @@ impl Stream {
             }
         };
         error.map_or(Ok(()), Err)
+    }
+
+    fn local_address(&self) -> Option<Address> {
+        match self {
+            Self::Tcp(stream) => stream.local_addr().ok().map(Address::from),
+            Self::Unix(_) => None,
+        }
     }
 
     async fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {

@@ -3,22 +3,32 @@
 use std::io;
 use std::sync::Arc;
 
+use prost::Message as _;
+
 use super::connection::Endpoint;
 use super::http2::{Response, Session};
 use super::{network_failure, parsed, wrong_answer};
 use crate::http::{FieldName, Scheme, grpc};
+use crate::shard::clock::millis;
 use crate::upstream::health_check::{FailureKind, GrpcProbe, HealthCheck, Outcome, Probe};
 
 pub(super) struct Prober {
     check: Arc<HealthCheck>,
     endpoint: Endpoint,
-    kept: Option<Session>,
+    kept: Option<Box<Session>>,
 }
 
-/// `HealthCheckResponse.status`: `SERVING`.
-const SERVING: [u8; 2] = [0x08, 1];
+/// `grpc.health.v1.HealthCheckResponse`; a field that is not known is passed over.
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+struct HealthCheckResponse {
+    #[prost(int32, tag = "1")]
+    status: i32,
+}
 
-/// How much of a response is kept: the message has two bytes.
+/// `HealthCheckResponse.ServingStatus`: `SERVING`.
+const SERVING: i32 = 1;
+
+/// How much of a response is kept: the message has two bytes, unless a later version adds to it.
 const RESPONSE_BYTES_MAX: usize = 1024;
 
 impl Prober {
@@ -45,14 +55,11 @@ impl Prober {
     }
 
     async fn exchange(&mut self, probe: &GrpcProbe) -> io::Result<Response> {
-        let mut session = match self.kept.take().filter(Session::is_usable) {
-            Some(kept) => kept,
-            None => Session::new(self.endpoint.connect(&[b"h2"]).await?),
-        };
         let authority = self.endpoint.authority(&probe.authority);
         let mut head = format!(
             "POST /grpc.health.v1.Health/Check HTTP/1.1\r\nhost: {authority}\r\n\
-             te: trailers\r\ncontent-type: application/grpc\r\nuser-agent: Envoy/HC\r\n"
+             te: trailers\r\ngrpc-timeout: {}m\r\ncontent-type: application/grpc\r\nuser-agent: Envoy/HC\r\n",
+            millis(self.check.timeout)
         );
         for header in &probe.headers {
             for part in [&header.name, ": ", &header.value, "\r\n"] {
@@ -63,7 +70,9 @@ impl Prober {
         let scheme = if self.endpoint.is_encrypted() { Scheme::Https } else { Scheme::Http };
         let request = parsed(head.into_bytes(), scheme)?;
         let message = message(&probe.service_name);
-        let response = session.exchange(&request, &message, RESPONSE_BYTES_MAX).await?;
+        let (kept, endpoint) = (self.kept.take(), &self.endpoint);
+        let (session, response) =
+            Session::exchange_on(kept, endpoint, &request, &message, RESPONSE_BYTES_MAX).await?;
         if self.check.reuse_connection {
             self.kept = Some(session);
         }
@@ -95,14 +104,35 @@ fn message(service: &str) -> Vec<u8> {
 fn is_serving(response: &Response) -> bool {
     let in_head = response.head.fields.get(FieldName::GrpcStatus);
     let status = in_head.or_else(|| grpc::status_in_trailers(&response.trailers));
-    let prefix = [0, 0, 0, 0, 2];
-    let message = response.body.strip_prefix(&prefix);
-    response.head.status == 200 && status == Some(b"0") && message == Some(&SERVING)
+    response.head.status == 200 && status == Some(b"0") && serves(&response.body) == Some(true)
+}
+
+/// Whether the message of a response says that the service serves; none: it is no message.
+fn serves(body: &[u8]) -> Option<bool> {
+    let (prefix, message) = body.split_at_checked(5)?;
+    let [0, length @ ..] = prefix else { return None };
+    let length = u32::from_be_bytes(<[u8; 4]>::try_from(length).ok()?);
+    if message.len() != length as usize {
+        return None;
+    }
+    let message = HealthCheckResponse::decode(message).ok()?;
+    Some(message.status == SERVING)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::message;
+    use super::{message, serves};
+
+    #[test]
+    fn a_response_may_have_fields_that_are_not_known() {
+        assert_eq!(serves(&[0, 0, 0, 0, 2, 0x08, 1]), Some(true));
+        assert_eq!(serves(&[0, 0, 0, 0, 5, 0x10, 5, 0x08, 1, 0x18]), None);
+        assert_eq!(serves(&[0, 0, 0, 0, 6, 0x10, 5, 0x08, 1, 0x18, 1]), Some(true));
+        assert_eq!(serves(&[0, 0, 0, 0, 2, 0x08, 2]), Some(false));
+        assert_eq!(serves(&[0, 0, 0, 0, 0]), Some(false));
+        assert_eq!(serves(&[1, 0, 0, 0, 2, 0x08, 1]), None);
+        assert_eq!(serves(&[0, 0, 0, 0]), None);
+    }
 
     #[test]
     fn the_message_has_the_service() {

@@ -74,14 +74,15 @@ impl Prober {
     }
 
     async fn exchange_http2(&mut self, probe: &HttpProbe) -> io::Result<Answer> {
-        let mut session = match self.kept.take() {
-            Some(Kept::Http2(kept)) if kept.is_usable() => kept,
-            _ => Box::new(Session::new(self.endpoint.connect(&[b"h2"]).await?)),
-        };
         let scheme = if self.endpoint.is_encrypted() { Scheme::Https } else { Scheme::Http };
         let request = parsed(self.request(probe), scheme)?;
         let kept_max = kept_max(probe.response_buffer_bytes);
-        let response = session.exchange(&request, &probe.send, kept_max).await?;
+        let kept = match self.kept.take() {
+            Some(Kept::Http2(kept)) => Some(kept),
+            _ => None,
+        };
+        let (session, response) =
+            Session::exchange_on(kept, &self.endpoint, &request, &probe.send, kept_max).await?;
         if self.check.reuse_connection {
             self.kept = Some(Kept::Http2(session));
         }
@@ -117,6 +118,9 @@ impl Prober {
     /// What an answer means.
     fn judge(&self, probe: &HttpProbe, answer: &Answer) -> Outcome {
         let Answer { head, body } = answer;
+        if !contains_in_order(body, &probe.receive) {
+            return wrong_answer();
+        }
         let contains =
             |ranges: &[std::ops::Range<u16>]| ranges.iter().any(|it| it.contains(&head.status));
         if !contains(&probe.expected) {
@@ -126,9 +130,6 @@ impl Prober {
                 status: Some(head.status),
                 excludes: head.fields.has(FieldName::XEnvoyImmediateHealthCheckFail),
             });
-        }
-        if !contains_in_order(body, &probe.receive) {
-            return wrong_answer();
         }
         if let Some(expected) = &probe.service_name {
             self.check.stats.control().verify_cluster.inc();

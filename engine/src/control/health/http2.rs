@@ -3,7 +3,7 @@
 use std::io;
 use std::time::Instant;
 
-use super::connection::Connection;
+use super::connection::{Connection, Endpoint};
 use crate::http::{
     BodyLength, EndStream, HeadLimits, RequestHead, ResponseHead, TrailerRules, Underscores,
 };
@@ -33,7 +33,7 @@ pub(super) struct Response {
 }
 
 impl Session {
-    pub(super) fn new(connection: Connection) -> Self {
+    fn new(connection: Connection) -> Self {
         let mut codec = http2::Connection::client(&http2::Options::default());
         codec.allow_heads_of(HeadLimits::default().bytes_max);
         codec.start();
@@ -41,13 +41,33 @@ impl Session {
         Self { connection, codec, received, handled, began, is_draining: false }
     }
 
+    /// Sends a request over a kept session, or over a new one. A session that the host has ended meanwhile, which may
+    /// only show now, does not fail the check.
+    pub(super) async fn exchange_on(
+        kept: Option<Box<Self>>,
+        endpoint: &Endpoint,
+        request: &RequestHead,
+        body: &[u8],
+        kept_max: usize,
+    ) -> io::Result<(Box<Self>, Response)> {
+        if let Some(mut kept) = kept.filter(|kept| kept.is_usable()) {
+            match kept.exchange(request, body, kept_max).await {
+                Err(error) if has_ended(&error) => {}
+                outcome => return Ok((kept, outcome?)),
+            }
+        }
+        let mut new = Box::new(Self::new(endpoint.connect(&[b"h2"]).await?));
+        let response = new.exchange(request, body, kept_max).await?;
+        Ok((new, response))
+    }
+
     /// Whether it can carry another request.
-    pub(super) fn is_usable(&self) -> bool {
+    fn is_usable(&self) -> bool {
         !self.is_draining && self.codec.may_open() && !self.connection.has_ended()
     }
 
     /// Sends a request and receives its response, of whose body at most `kept_max` bytes are kept.
-    pub(super) async fn exchange(
+    async fn exchange(
         &mut self,
         request: &RequestHead,
         body: &[u8],
@@ -131,6 +151,12 @@ impl Session {
         }
         Ok(())
     }
+}
+
+/// Whether the connection was over, rather than the answer wrong.
+fn has_ended(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+    matches!(error.kind(), BrokenPipe | ConnectionReset | UnexpectedEof)
 }
 
 fn violated(error: http2::ConnectionError) -> io::Error {

@@ -127,9 +127,9 @@ impl ClusterMonitor {
         if Arc::ptr_eq(&self.hosts, &hosts) {
             return;
         }
-        let known = self.hosts.hosts().iter().map(Arc::as_ptr).zip(self.monitors.drain(..));
+        let known = self.hosts.hosts().iter().map(|host| host.id()).zip(self.monitors.drain(..));
         let mut known: HashMap<_, _> = known.collect();
-        let monitor = |host| known.remove(&Arc::as_ptr(host)).unwrap_or_default();
+        let monitor = |host: &Arc<Host>| known.remove(&host.id()).unwrap_or_default();
         self.monitors = hosts.hosts().iter().map(monitor).collect();
         self.hosts = hosts;
     }
@@ -142,7 +142,7 @@ impl ClusterMonitor {
         let mut events = Vec::new();
         let mut all_fine = true;
         for (host, monitor) in self.hosts.hosts().iter().zip(&mut self.monitors) {
-            let event = monitor.check(Counts::of(&host.stats), now);
+            let event = monitor.check(Counts::of(host.stats()), now);
             events.extend(event.map(|event| (Arc::clone(host), event)));
             all_fine &= monitor.is_fine();
         }
@@ -180,14 +180,14 @@ mod tests {
 
     fn refuse(cluster: &Scope<ClusterStats>, host: &Host) {
         cluster.shard(0).upstream_cx_connect_fail.inc();
-        let stats = host.stats.shard(0);
+        let stats = host.stats().shard(0);
         stats.cx_connect_fail.inc();
         stats.connect_errno.set(u64::from(libc::ECONNREFUSED.unsigned_abs()));
         stats.connect_failed_ms.set(stats.connected_ms.value() + 1);
     }
 
     fn respond(host: &Host) {
-        let stats = host.stats.shard(0);
+        let stats = host.stats().shard(0);
         stats.connected_ms.set(stats.connect_failed_ms.value() + 1);
         stats.rq_success.inc();
     }
@@ -223,8 +223,8 @@ mod tests {
         let mut outages = Outages::default();
         cluster.shard(0).upstream_cx_connect_fail.inc();
         assert_eq!(outages.check(0, &cluster, Arc::clone(&hosts), 1000).len(), 0);
-        host.stats.shard(0).cx_connect_fail.inc();
-        host.stats.shard(0).connect_failed_ms.set(1);
+        host.stats().shard(0).cx_connect_fail.inc();
+        host.stats().shard(0).connect_failed_ms.set(1);
         assert_eq!(outages.check(0, &cluster, hosts, 2000).len(), 1);
     }
 
@@ -235,8 +235,8 @@ mod tests {
         let hosts = set(&[&host]);
         let mut outages = Outages::default();
         outages.check(0, &cluster, Arc::clone(&hosts), 1000);
-        host.stats.shard(0).cx_connect_fail.inc();
-        host.stats.shard(0).connect_failed_ms.set(1);
+        host.stats().shard(0).cx_connect_fail.inc();
+        host.stats().shard(0).connect_failed_ms.set(1);
         assert_eq!(outages.check(0, &cluster, Arc::clone(&hosts), 2000).len(), 0);
         cluster.shard(0).upstream_cx_connect_fail.inc();
         assert_eq!(outages.check(0, &cluster, hosts, 3000).len(), 1);

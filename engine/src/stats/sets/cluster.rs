@@ -14,10 +14,10 @@ stats! {
         constant counter lb_local_cluster_not_ok;
         constant counter lb_recalculate_zone_structures;
         gauge lb_subsets_active;
-        constant counter lb_subsets_created;
+        counter lb_subsets_created;
         counter lb_subsets_fallback;
-        constant counter lb_subsets_fallback_panic;
-        constant counter lb_subsets_removed;
+        counter lb_subsets_fallback_panic;
+        counter lb_subsets_removed;
         counter lb_subsets_selected;
         constant counter lb_zone_cluster_too_small;
         constant counter lb_zone_no_capacity_left;

@@ -102,8 +102,8 @@ impl Balancer {
     /// What the priorities can carry that a request may go to.
     pub fn levels(&self, request: &LbContext<'_>) -> &[Availability] {
         let division = match self.hosts.division(request.subset) {
-            Found::Subset(division) | Found::Fallback(division) => division,
-            Found::Nothing => return &[],
+            Found::Subset(division) | Found::Fallback(Some(division)) => division,
+            Found::Fallback(None) | Found::Nothing => return &[],
         };
         self.hosts.divisions().get(division).map_or(&[], |it| &it.levels)
     }
@@ -111,7 +111,20 @@ impl Balancer {
     /// The host for the next request, as its index in the host set; none: no healthy upstream.
     #[inline(always)]
     pub fn pick(&mut self, request: &LbContext<'_>, now: Millis) -> Option<usize> {
-        let division = if self.hosts.has_subsets() { self.subset(request)? } else { 0 };
+        if self.hosts.has_subsets() {
+            return self.pick_from_subset(request, now);
+        }
+        self.pick_from(0, request, now)
+    }
+
+    /// The same, among the hosts of a division.
+    #[inline(always)]
+    fn pick_from(
+        &mut self,
+        division: usize,
+        request: &LbContext<'_>,
+        now: Millis,
+    ) -> Option<usize> {
         if self.policy == LbPolicy::ConsistentHashing {
             return self.pick_from_table(request, division);
         }
@@ -143,21 +156,27 @@ impl Balancer {
         hosts.indexes.get(chosen?).copied()
     }
 
-    /// The division of a request's subset.
+    /// The same, in the subset of the request, or in what it falls back to.
     #[inline(never)]
-    fn subset(&self, request: &LbContext<'_>) -> Option<usize> {
-        let stats = self.stats.shard(self.shard);
-        match self.hosts.division(request.subset) {
+    fn pick_from_subset(&mut self, request: &LbContext<'_>, now: Millis) -> Option<usize> {
+        let fallback = match self.hosts.division(request.subset) {
             Found::Subset(division) => {
-                stats.lb_subsets_selected.inc();
-                Some(division)
+                self.stats.shard(self.shard).lb_subsets_selected.inc();
+                return self.pick_from(division, request, now);
             }
-            Found::Fallback(division) => {
-                stats.lb_subsets_fallback.inc();
-                Some(division)
-            }
-            Found::Nothing => None,
+            Found::Fallback(fallback) => fallback,
+            Found::Nothing => return None,
+        };
+        if let Some(host) = fallback.and_then(|it| self.pick_from(it, request, now)) {
+            self.stats.shard(self.shard).lb_subsets_fallback.inc();
+            return Some(host);
         }
+        if !self.hosts.panic_mode_any() {
+            return None;
+        }
+        let host = self.pick_from(0, request, now)?;
+        self.stats.shard(self.shard).lb_subsets_fallback_panic.inc();
+        Some(host)
     }
 
     //= envoy: arch_overview/upstream/load_balancing/load_balancers, ring hash

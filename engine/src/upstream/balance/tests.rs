@@ -107,7 +107,7 @@ fn a_new_host_set_is_used_immediately() {
 #[test]
 fn the_busier_of_two_hosts_gets_fewer_requests() {
     let hosts = hosts_of_weights(&[1, 1]);
-    hosts.hosts()[0].stats.shard(0).rq_active.add(5);
+    hosts.hosts()[0].stats().shard(0).rq_active.add(5);
     let picks = picks(&mut balancer(LEAST_REQUEST, hosts, 1), 1000);
     // The busy host is picked only if it is drawn twice: one time in four.
     assert!((180..320).contains(&picks[&of(1)]), "{picks:?}");
@@ -116,7 +116,7 @@ fn the_busier_of_two_hosts_gets_fewer_requests() {
 #[test]
 fn a_busy_host_gets_less_than_its_weight() {
     let hosts = hosts_of_weights(&[2, 1]);
-    hosts.hosts()[0].stats.shard(0).rq_active.add(9);
+    hosts.hosts()[0].stats().shard(0).rq_active.add(9);
     let picks = picks(&mut balancer(LEAST_REQUEST, hosts, 1), 1000);
     // 2/(9+1) against 1.
     assert!((150..180).contains(&picks[&of(1)]), "{picks:?}");
@@ -127,7 +127,7 @@ fn requests_of_other_shards_count_too() {
     let endpoint = host(1, 0, 1, HealthFlags::EMPTY).endpoint.clone();
     let two_shards = |n| Host::new(([127, 0, 0, n], 80).into(), endpoint.clone(), 2);
     let hosts = HostSet::new(vec![two_shards(1), two_shards(2)], &DistributionRules::default());
-    hosts.hosts()[0].stats.shard(1).rq_active.add(5);
+    hosts.hosts()[0].stats().shard(1).rq_active.add(5);
     let picks = picks(&mut balancer(LEAST_REQUEST, Arc::new(hosts), 1), 1000);
     assert!((180..320).contains(&picks[&of(1)]), "{picks:?}");
 }
@@ -149,7 +149,7 @@ fn the_second_priority_gets_its_percentage() {
 fn a_full_scan_finds_the_idle_host_among_many() {
     let hosts = hosts_of_weights(&[1; 20]);
     for (place, host) in hosts.hosts().iter().enumerate() {
-        host.stats.shard(0).rq_active.add(if place == 13 { 1 } else { 2 });
+        host.stats().shard(0).rq_active.add(if place == 13 { 1 } else { 2 });
     }
     let policy = LeastRequest { selection: SelectionMethod::FullScan, ..LeastRequest::default() };
     let picks = picks(&mut balancer(LbPolicy::LeastRequest(policy), hosts, 1), 100);

@@ -61,9 +61,14 @@ pub fn assignment(
     let known: HashMap<Address, &Arc<Host>> = known.iter().map(|it| (it.address, it)).collect();
     let hosts = endpoints.into_iter().filter_map(|endpoint| {
         let address = static_address(&endpoint, &mut problems)?;
-        let same = known.get(&address).filter(|it| it.endpoint.is_same(&endpoint.endpoint));
-        let new = || Host::new(address, Arc::new(endpoint.endpoint), shards);
-        Some(same.map_or_else(new, |host| Arc::clone(host)))
+        let endpoint = endpoint.endpoint;
+        Some(match known.get(&address) {
+            Some(host) if host.endpoint.is_same(&endpoint) => Arc::clone(host),
+            Some(host) if host.endpoint.connects_as(&endpoint) => {
+                host.with_endpoint(Arc::new(endpoint))
+            }
+            _ => Host::new(address, Arc::new(endpoint), shards),
+        })
     });
     let hosts = hosts.collect();
     if problems.has_errors() {

@@ -178,6 +178,16 @@ fn http(schema: &config::HttpHealthCheck, at: &Path, problems: &mut Problems) ->
     let headers = added.collect();
     let expected = statuses(expected_statuses, &at.field("expected_statuses"), problems);
     let matcher_at = at.field("service_name_matcher");
+    let receive = payloads(receive, &at.field("receive"), problems);
+    let response_buffer_bytes = response_buffer_size.unwrap_or(1024);
+    let expected_bytes: usize = receive.iter().map(Vec::len).sum();
+    if response_buffer_bytes > 0 && expected_bytes as u64 > response_buffer_bytes {
+        let message = format!(
+            "{expected_bytes} bytes are expected, and of a response only {response_buffer_bytes} are \
+             looked at (response_buffer_size)"
+        );
+        problems.error(&at.field("receive"), message);
+    }
     HttpProbe {
         codec,
         host: host.clone(),
@@ -186,8 +196,8 @@ fn http(schema: &config::HttpHealthCheck, at: &Path, problems: &mut Problems) ->
         sends_user_agent,
         headers,
         send,
-        receive: payloads(receive, &at.field("receive"), problems),
-        response_buffer_bytes: response_buffer_size.unwrap_or(1024),
+        receive,
+        response_buffer_bytes,
         expected: if expected.is_empty() { Vec::from([OK]) } else { expected },
         retriable: statuses(retriable_statuses, &at.field("retriable_statuses"), problems),
         service_name: service_name_matcher

@@ -126,7 +126,10 @@ impl Progress {
         let is_first = !std::mem::replace(&mut self.has_result, true);
         let EventLog { path: _, every_failure, every_success } = check.log;
         match outcome {
-            Outcome::Success { .. } if every_success => events.push(Event::Success),
+            // As in Envoy, one that changes the host is logged as that.
+            Outcome::Success { .. } if every_success && change != Change::Changed => {
+                events.push(Event::Success);
+            }
             Outcome::Failure(failure) if is_first || every_failure => {
                 events.push(Event::Failure { failure, is_first });
             }

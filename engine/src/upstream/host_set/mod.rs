@@ -150,6 +150,23 @@ impl HostSet {
         self.table_sizes
     }
 
+    /// Whether a request that a fallback has no host for may go to any host.
+    pub fn panic_mode_any(&self) -> bool {
+        self.subsets.as_ref().is_some_and(Subsets::panic_mode_any)
+    }
+
+    /// Counts the subsets that have come and gone since `before`.
+    pub fn count_subsets(&self, before: &Self, stats: &ClusterStats) {
+        let count = |ours: Option<&Subsets>, others: Option<&Subsets>| {
+            ours.map_or(0, |it| it.count_without(others)) as u64
+        };
+        let (ours, others) = (self.subsets.as_ref(), before.subsets.as_ref());
+        if ours.is_some() || others.is_some() {
+            stats.lb_subsets_created.add(count(ours, others));
+            stats.lb_subsets_removed.add(count(others, ours));
+        }
+    }
+
     /// Updates the `membership_*` gauges of the control plane's block.
     pub fn update_gauges(&self, stats: &ClusterStats) {
         stats.membership_total.set(self.hosts.len() as u64);

@@ -42,8 +42,8 @@ fn set(subsets: SubsetRules, hosts: &[Value]) -> HostSet {
 fn hosts(set: &HostSet, wanted: &Value) -> Option<Vec<usize>> {
     let wanted = criteria(wanted);
     let division = match set.division(Some(&wanted)) {
-        Found::Subset(division) | Found::Fallback(division) => division,
-        Found::Nothing => return None,
+        Found::Subset(division) | Found::Fallback(Some(division)) => division,
+        Found::Fallback(None) | Found::Nothing => return None,
     };
     let candidates = &set.divisions()[division].candidates;
     Some(candidates.iter().flat_map(|it| &it.groups[0].hosts).map(|index| index + 1).collect())
@@ -73,7 +73,7 @@ fn without_a_subset_the_fallback_applies() {
     let any =
         SubsetRules { fallback: Fallback::AnyEndpoint, ..rules(vec![selector(&["v"], None)]) };
     assert_eq!(hosts(&set(any.clone(), &two), &json!({"v": "3"})), Some(vec![1, 2]));
-    assert_eq!(set(any, &two).division(None), Found::Fallback(0));
+    assert_eq!(set(any, &two).division(None), Found::Fallback(Some(0)));
     let default = SubsetRules {
         fallback: Fallback::DefaultSubset,
         default_subset: criteria(&json!({"v": "2"})),

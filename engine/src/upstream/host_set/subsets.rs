@@ -74,8 +74,8 @@ pub(super) struct Subsets {
 pub enum Found {
     /// To this division, the subset of its values.
     Subset(usize),
-    /// To this one, by a fallback.
-    Fallback(usize),
+    /// To this one, by a fallback; none: what it falls back to has no hosts.
+    Fallback(Option<usize>),
     /// Nowhere.
     Nothing,
 }
@@ -146,6 +146,17 @@ impl Subsets {
         Self { rules: Arc::clone(subset_rules), by_criteria, default }
     }
 
+    /// Whether all hosts are used if a fallback has none.
+    pub(super) fn panic_mode_any(&self) -> bool {
+        self.rules.panic_mode_any
+    }
+
+    /// How many of them `other` does not have.
+    pub(super) fn count_without(&self, other: Option<&Self>) -> usize {
+        let is_new = |text: &&String| other.is_none_or(|it| !it.by_criteria.contains_key(*text));
+        self.by_criteria.keys().filter(is_new).count()
+    }
+
     /// How many there are, without the default one.
     pub(super) fn count(&self) -> usize {
         self.by_criteria.len()
@@ -177,12 +188,8 @@ impl Subsets {
     fn fall_back(&self, fallback: Fallback) -> Found {
         match fallback {
             Fallback::None => Found::Nothing,
-            Fallback::AnyEndpoint => Found::Fallback(0),
-            Fallback::DefaultSubset => match self.default {
-                Some(division) => Found::Fallback(division),
-                None if self.rules.panic_mode_any => Found::Fallback(0),
-                None => Found::Nothing,
-            },
+            Fallback::AnyEndpoint => Found::Fallback(Some(0)),
+            Fallback::DefaultSubset => Found::Fallback(self.default),
         }
     }
 }

@@ -89,7 +89,9 @@ impl Detector {
         for host in hosts {
             let Some(monitor) = host.monitor() else { continue };
             let at = known.iter().position(|it| it.monitor.id() == monitor.id());
-            let watched = at.map(|at| known.swap_remove(at)).unwrap_or_else(|| Watched {
+            let same = at.map(|at| known.swap_remove(at));
+            let same = same.map(|it| Watched { host: Arc::clone(&host), ..it });
+            let watched = same.unwrap_or_else(|| Watched {
                 monitor: Arc::clone(monitor),
                 host: Arc::clone(&host),
                 seen: [Rate::default(); 2],
@@ -193,7 +195,7 @@ impl Detector {
         if !self.config.health_check_unejects {
             return None;
         }
-        let at = self.hosts.iter().position(|it| std::ptr::eq(&*it.host, host))?;
+        let at = self.hosts.iter().position(|it| it.host.id() == host.id())?;
         if self.is_ejected(at) { self.uneject(at, now) } else { None }
     }
 
@@ -279,6 +281,10 @@ impl Detector {
             self.config.stats.control().ejections_overflow.inc();
             return None;
         }
+        if matches!(kind, Kind::Consecutive5xx | Kind::SuccessRate) {
+            // As in Envoy: also of hosts that stay because it is not enforced.
+            self.config.stats.control().ejections_total.inc();
+        }
         let is_enforced = self.random.u32(0..100) < self.config.enforcing.of(kind);
         let jitter_max = millis(self.config.max_ejection_time_jitter);
         let jitter = self.random.u64(0..=jitter_max);
@@ -338,7 +344,6 @@ impl Detector {
 
     fn count_enforced(&self, kind: Kind) {
         let stats = self.config.stats.control();
-        stats.ejections_total.inc();
         stats.ejections_enforced_total.inc();
         let of_kind = match kind {
             Kind::Consecutive5xx => &stats.ejections_enforced_consecutive_5xx,

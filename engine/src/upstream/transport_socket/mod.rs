@@ -113,6 +113,18 @@ impl ProxyHeader {
         Self { added: added.iter().chain(own).cloned().collect(), ..self.clone() }
     }
 
+    /// The header of a connection of the proxy itself, between these ends: a check.
+    #[must_use]
+    pub fn of_check(&self, local: Option<Address>, host: Address) -> Vec<u8> {
+        match (self.version, local, host) {
+            (Version::V1, Some(Address::Ip(source)), Address::Ip(destination)) => {
+                proxy_protocol::write(Version::V1, Some(Addresses { source, destination }))
+            }
+            // `UNKNOWN`, or LOCAL.
+            (version, ..) => proxy_protocol::write(version, None),
+        }
+    }
+
     /// The header for this client. A unix socket cannot be announced.
     #[must_use]
     pub fn encode(&self, client: Announced<'_>) -> EncodedHeader {
