@@ -174,7 +174,7 @@ fn checks_begin_with_the_proxy_header_of_the_cluster() {
         )
     };
     // As little as begins a header of either version.
-    let how = "tcp_health_check: { send: { text: 70 }, receive: [{ text: 70 }] }";
+    let how = "tcp_health_check: { send: { text: \"70\" }, receive: [{ text: \"70\" }] }";
     for (version, begins) in
         [("V1", &b"PROXY TCP4 127.0.0.1 127.0.0.1 "[..]), ("V2", b"\r\n\r\n\0\r\nQUIT\n\x20")]
     {
