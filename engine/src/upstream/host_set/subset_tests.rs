@@ -2,6 +2,8 @@ use serde_json::json;
 
 use super::*;
 use crate::metadata::Metadata;
+use crate::stats::{ClusterStats, Registry, Scope};
+use crate::upstream::balance::{Balancer, LbContext, LbPolicy};
 use crate::upstream::host::{Endpoint, HealthFlags, Host};
 use crate::upstream::host_set::HostSet;
 use crate::upstream::host_set::tests::host;
@@ -82,8 +84,29 @@ fn without_a_subset_the_fallback_applies() {
     assert_eq!(hosts(&set(default.clone(), &two), &json!({"v": "3"})), Some(vec![2]));
     let nobody = SubsetRules { default_subset: criteria(&json!({"v": "9"})), ..default };
     assert_eq!(hosts(&set(nobody.clone(), &two), &json!({"v": "3"})), None);
-    let panic = SubsetRules { panic_mode_any: true, ..nobody };
-    assert_eq!(hosts(&set(panic, &two), &json!({"v": "3"})), Some(vec![1, 2]));
+}
+
+#[test]
+fn where_a_fallback_has_no_host_any_may_be_used() {
+    let nobody = SubsetRules {
+        fallback: Fallback::DefaultSubset,
+        default_subset: criteria(&json!({"v": "9"})),
+        ..rules(vec![selector(&["v"], None)])
+    };
+    let pick = |rules: SubsetRules, stats: &Arc<Scope<ClusterStats>>| {
+        let mut balancer = Balancer::new(LbPolicy::Random, Arc::clone(stats), 0, 1);
+        balancer.update(Arc::new(set(rules, &[json!({"v": "1"})])), 0);
+        let wanted = criteria(&json!({"v": "3"}));
+        balancer.pick(&LbContext { subset: Some(&wanted), ..LbContext::default() }, 0)
+    };
+    let stats = Registry::new(1).scope("cluster.c.");
+    assert_eq!(pick(nobody.clone(), &stats), None);
+    assert_eq!(pick(SubsetRules { panic_mode_any: true, ..nobody }, &stats), Some(0));
+    let stats = stats.shard(0);
+    assert_eq!(
+        (stats.lb_subsets_fallback.value(), stats.lb_subsets_fallback_panic.value()),
+        (0, 1)
+    );
 }
 
 #[test]
