@@ -6,6 +6,8 @@
 mod support;
 
 #[cfg(test)]
+mod access_log_services;
+
 mod access_logs;
 #[cfg(test)]
 mod admin;

@@ -101,8 +101,6 @@ const FEATURES: &[(&str, &[&str])] = &[
             "envoy.extensions.access_loggers.dynamic_modules",
             "envoy.extensions.access_loggers.filters.process_ratelimit",
             "envoy.extensions.access_loggers.fluentd",
-            "envoy.extensions.access_loggers.grpc",
-            "envoy.extensions.access_loggers.open_telemetry",
             "envoy.extensions.access_loggers.wasm",
         ],
     ),

@@ -365,7 +365,12 @@ impl Compiler {
             runtime: &reader,
             buckets: &self.buckets,
             dns_caches,
-            access_logs: access_log::compile::Context { files, registry, runtime: &reader },
+            access_logs: access_log::compile::Context {
+                files,
+                registry,
+                runtime: &reader,
+                cluster: &find_cluster,
+            },
             tls: secrets,
             overload_limit,
             cluster_mirrors: &Arc::new(cluster_mirrors),

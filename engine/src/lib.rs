@@ -103,6 +103,10 @@ pub mod stats;
 
 pub mod stats_sink;
 
+pub mod remote_service;
+
+pub mod otlp;
+
 pub mod admin_settings;
 
 pub mod limits;

@@ -19,6 +19,9 @@ def fields(message):
         key, at = varint(at)
         if key & 7 == 0:
             value, at = varint(at)
+        elif key & 7 == 1:
+            value = int.from_bytes(message[at : at + 8], "little")
+            at += 8
         else:
             length, at = varint(at)
             value = message[at : at + length]

@@ -130,6 +130,8 @@ any! {
     HttpConnectionManager =
         "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
     HttpFault = "envoy.extensions.filters.http.fault.v3.HTTPFault",
+    HttpGrpcAccessLogConfig =
+        "envoy.extensions.access_loggers.grpc.v3.HttpGrpcAccessLogConfig",
     HttpInspector = "envoy.extensions.filters.listener.http_inspector.v3.HttpInspector",
     HttpRbac = "envoy.extensions.filters.http.rbac.v3.RBAC",
     HttpRbacPerRoute = "envoy.extensions.filters.http.rbac.v3.RBACPerRoute",
@@ -159,6 +161,8 @@ any! {
     OmitCanaryHostsPredicate =
         "envoy.extensions.retry.host.omit_canary_hosts.v3.OmitCanaryHostsPredicate",
     OmitHostMetadata = "envoy.extensions.retry.host.omit_host_metadata.v3.OmitHostMetadataConfig",
+    OpenTelemetryAccessLogConfig =
+        "envoy.extensions.access_loggers.open_telemetry.v3.OpenTelemetryAccessLogConfig",
     OriginalDst = "envoy.extensions.filters.listener.original_dst.v3.OriginalDst",
     OriginalDstCluster = "envoy.extensions.clusters.original_dst.v3.OriginalDstCluster",
     OverrideHost = "envoy.extensions.load_balancing_policies.override_host.v3.OverrideHost",
@@ -207,6 +211,7 @@ any! {
     StdoutAccessLog = "envoy.extensions.access_loggers.stream.v3.StdoutAccessLog",
     StringValue = "google.protobuf.StringValue",
     SubjectInput = "envoy.extensions.matching.common_inputs.ssl.v3.SubjectInput",
+    TcpGrpcAccessLogConfig = "envoy.extensions.access_loggers.grpc.v3.TcpGrpcAccessLogConfig",
     TcpProxy = "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
     TlsInspector = "envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector",
     TransportProtocolInput =

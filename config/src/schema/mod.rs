@@ -44,6 +44,7 @@ mod rbac;
 mod route;
 mod service;
 mod stateful_session;
+mod telemetry;
 mod tls;
 
 pub use access_log::*;
@@ -76,6 +77,7 @@ pub use rbac::*;
 pub use route::*;
 pub use service::*;
 pub use stateful_session::*;
+pub use telemetry::*;
 pub use tls::*;
 
 /// A struct for a message of Envoy's API.
@@ -137,6 +139,7 @@ pub fn coverage() -> impl Iterator<Item = &'static Coverage> {
         ROUTE,
         SERVICE,
         STATEFUL_SESSION,
+        TELEMETRY,
         TLS,
     ]
     .into_iter()

@@ -8,15 +8,18 @@ use serde_json::Value;
 
 use super::files::Files;
 use super::filter;
+use super::remote::{self, RemoteLog};
 use super::sink::{Destination, Sink};
-use super::{AccessLog, AccessLogs};
+use super::{AccessLog, AccessLogs, Output};
 use crate::format::compile::substitution;
 use crate::format::{Extensions, Format, Formatter, JsonFormatter, Unset};
+use crate::remote_service::compile::FindCluster;
 use crate::runtime::Reader;
 use crate::stats::Registry;
 
 /// What access logs need from the rest of the configuration.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
+#[expect(missing_debug_implementations, reason = "it only borrows, for the time of one call")]
 pub struct Context<'a> {
     /// The files of all of them.
     pub files: &'a Files,
@@ -24,6 +27,8 @@ pub struct Context<'a> {
     pub registry: &'a Registry,
     /// The runtime values.
     pub runtime: &'a Reader<'a>,
+    /// The clusters of services.
+    pub cluster: FindCluster<'a>,
 }
 
 /// Compiles the `AccessLog`s at `at`.
@@ -45,8 +50,8 @@ pub fn access_logs(
             problems.missing(&at, "an access log needs its typed_config");
             return None;
         };
-        let (sink, format) = self::logger(logger, &at, context, problems)?;
-        Some(AccessLog { filter: filter.map_or(Some(None), |it| it.map(Some))?, format, sink })
+        let output = self::logger(logger, &at, context, problems)?;
+        Some(AccessLog { filter: filter.map_or(Some(None), |it| it.map(Some))?, output })
     });
     AccessLogs(compiled.collect())
 }
@@ -60,7 +65,7 @@ pub fn default_file_log(
 ) -> Option<AccessLog> {
     let format = text(DEFAULT_FORMAT).ok()?;
     let sink = open(Destination::File(path), at, context, problems)?;
-    Some(AccessLog { filter: None, format, sink })
+    Some(AccessLog { filter: None, output: Output::Lines(format, sink) })
 }
 
 fn logger(
@@ -68,7 +73,7 @@ fn logger(
     at: &Path,
     context: Context<'_>,
     problems: &mut Problems,
-) -> Option<(Arc<Sink>, Format)> {
+) -> Option<Output> {
     let mut named_at = at.clone();
     let (destination, format) = match logger {
         config::Any::FileAccessLog(schema) => {
@@ -91,13 +96,28 @@ fn logger(
             let config::StderrAccessLog { log_format } = &**schema;
             (Destination::Stderr, log_format_or_default(log_format.as_ref(), at, problems))
         }
+        config::Any::HttpGrpcAccessLogConfig(schema) => {
+            return remote(remote::compile::http(schema, at, context, problems));
+        }
+        config::Any::TcpGrpcAccessLogConfig(schema) => {
+            return remote(remote::compile::tcp(schema, at, context, problems));
+        }
+        config::Any::OpenTelemetryAccessLogConfig(schema) => {
+            return remote(remote::compile::open_telemetry(schema, at, context, problems));
+        }
         _ => {
-            problems.missing(at, "Corvoy supports the access loggers file, stdout and stderr");
+            let why = "Corvoy supports the access loggers file, stdout, stderr, http_grpc, tcp_grpc \
+                       and open_telemetry";
+            problems.missing(at, why);
             return None;
         }
     };
     let format = format?;
-    Some((open(destination, &named_at, context, problems)?, format))
+    Some(Output::Lines(format, open(destination, &named_at, context, problems)?))
+}
+
+fn remote(log: Option<RemoteLog>) -> Option<Output> {
+    log.map(|log| Output::Remote(Arc::new(log)))
 }
 
 /// Opens the sink of a logger, whose destination is at `at`.

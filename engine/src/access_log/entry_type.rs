@@ -27,6 +27,25 @@ impl EntryType {
         matches!(self, Self::UpstreamPoolReady | Self::UpstreamPeriodic | Self::UpstreamEnd)
     }
 
+    /// The number of the type in Envoy's API.
+    #[must_use]
+    pub const fn number(self) -> i32 {
+        match self {
+            Self::NotSet => 0,
+            Self::TcpUpstreamConnected => 1,
+            Self::TcpPeriodic => 2,
+            Self::TcpConnectionEnd => 3,
+            Self::DownstreamStart => 4,
+            Self::DownstreamPeriodic => 5,
+            Self::DownstreamEnd => 6,
+            Self::UpstreamPoolReady => 7,
+            Self::UpstreamPeriodic => 8,
+            Self::UpstreamEnd => 9,
+            Self::DownstreamTunnelSuccessfullyEstablished => 10,
+            Self::TcpConnectionStart => 14,
+        }
+    }
+
     /// The name, as `%ACCESS_LOG_TYPE%` shows it.
     #[must_use]
     pub const fn name(self) -> &'static str {

@@ -1,4 +1,4 @@
-//! The files of all access logs. They are opened while the configuration is compiled: one that cannot
+//! The files and queues of all access logs. Files are opened while the configuration is compiled: one that cannot
 //! be opened is an error of the configuration, as in Envoy.
 
 use std::cell::RefCell;
@@ -7,9 +7,10 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Weak};
 
+use super::remote::{self, queue::Queue};
 use super::sink::{Destination, LogFile, Order, Sink};
 use crate::stats::Registry;
 
@@ -22,6 +23,10 @@ pub struct Files {
     writer: Sender<Order>,
     /// Until the writer takes it.
     orders: RefCell<Option<Receiver<Order>>>,
+    /// The queues of logs that go to a service, each with what it was made for, as long as they are in use.
+    queues: RefCell<Vec<(String, Weak<Queue>)>>,
+    /// Those that nothing sends yet.
+    works: RefCell<Vec<remote::Work>>,
 }
 
 /// What the writer works with: the files, and the orders for it.
@@ -39,7 +44,14 @@ impl Default for Files {
     fn default() -> Self {
         let (writer, orders) = channel();
         let orders = RefCell::new(Some(orders));
-        Self { sinks: RefCell::default(), opened: RefCell::default(), writer, orders }
+        Self {
+            sinks: RefCell::default(),
+            opened: RefCell::default(),
+            writer,
+            orders,
+            queues: RefCell::default(),
+            works: RefCell::default(),
+        }
     }
 }
 
@@ -59,6 +71,29 @@ impl Files {
         sinks.push((destination.clone(), Arc::clone(&sink)));
         self.opened.borrow_mut().push(LogFile { sink: Arc::clone(&sink), destination, file });
         Ok(sink)
+    }
+
+    /// The queue of what `key` stands for, which is made if there is none.
+    pub(super) fn queue(
+        &self,
+        key: &str,
+        make: impl FnOnce() -> (Arc<Queue>, remote::Work),
+    ) -> Arc<Queue> {
+        let mut queues = self.queues.borrow_mut();
+        queues.retain(|(_, queue)| queue.strong_count() > 0);
+        let known = queues.iter().find(|(known, _)| known == key);
+        if let Some(queue) = known.and_then(|(_, queue)| queue.upgrade()) {
+            return queue;
+        }
+        let (queue, work) = make();
+        queues.push((key.to_owned(), Arc::downgrade(&queue)));
+        self.works.borrow_mut().push(work);
+        queue
+    }
+
+    /// The queues that nothing sends yet.
+    pub fn take_works(&self) -> Vec<remote::Work> {
+        self.works.take()
     }
 
     /// What a writer begins with; none: there are no files, or one has begun already.

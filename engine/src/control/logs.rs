@@ -9,6 +9,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
 use super::access_log_writer::{self, FINISH_WAIT};
+use super::remote_logs::RemoteLogs;
 use super::server::Logging;
 use super::shards::Shards;
 use crate::access_log::files::Files;
@@ -18,13 +19,15 @@ use crate::access_log::sink::{Buffers, Flush, Order};
 const WRITER_MARGIN: Duration = Duration::from_secs(1);
 
 /// All logs.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct Logs {
     operational: Arc<dyn Logging>,
     flush: Flush,
     shards: Arc<Shards>,
     /// Empty as long as there are no access logs.
     access: Rc<OnceCell<Access>>,
+    /// Empty as long as nothing can be sent.
+    remote: Rc<OnceCell<RemoteLogs>>,
 }
 
 #[derive(Clone, Debug)]
@@ -38,11 +41,22 @@ impl Logs {
     pub(super) fn new(operational: Arc<dyn Logging>, flush: Flush, shards: &Arc<Shards>) -> Self {
         let min_bytes = flush.min_bytes;
         shards.send_to_all(move |shard| Buffers::of(shard).set_flush_bytes(min_bytes));
-        Self { operational, flush, shards: Arc::clone(shards), access: Rc::default() }
+        let shards = Arc::clone(shards);
+        Self { operational, flush, shards, access: Rc::default(), remote: Rc::default() }
+    }
+
+    /// Sends what goes to services from now on, beginning with what was compiled already.
+    pub(super) fn send_remotely(&self, remote: RemoteLogs, files: &Files) {
+        remote.take_up(files.take_works());
+        // It is called once.
+        let _first = self.remote.set(remote);
     }
 
     /// Writes to the files that were opened for a configuration. To be called before the shards get it.
     pub(super) fn take_up(&self, files: &Files) -> io::Result<()> {
+        if let Some(remote) = self.remote.get() {
+            remote.take_up(files.take_works());
+        }
         let Some(work) = files.begin() else {
             if self.access.get().is_some() {
                 files.hand_over();
@@ -67,6 +81,9 @@ impl Logs {
 
     /// Writes everything that was logged so far: the process ends.
     pub(super) async fn finish(&self) {
+        if let Some(remote) = self.remote.get() {
+            remote.finish().await;
+        }
         let Some(access) = self.access.get() else { return };
         access.flush();
         access.shards.caught_up().await;

@@ -1,36 +1,25 @@
 //! Connects to a management server, and carries requests and responses, for ever.
 
 use std::future::pending;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::Uri;
 use http::uri::PathAndQuery;
-use hyper::body::Incoming;
-use hyper::client::conn::http2::{self, SendRequest};
-use hyper_util::rt::TokioIo;
 use tokio::sync::mpsc::{self, UnboundedSender};
-use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_stream::wrappers::UnboundedReceiverStream;
-use tonic::body::Body;
-use tonic::client::Grpc;
-use tonic::metadata::{MetadataKey, MetadataMap, MetadataValue};
 use tonic_prost::ProstCodec;
 
-use super::connection::{self, Connection};
 use super::messages::{
     ControlPlane, DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest,
     DiscoveryResponse,
 };
 use super::mux::{Mux, Requests};
 use crate::config_source::Protocol;
+use crate::control::grpc::{Client, metadata, words};
 use crate::shard::clock::millis;
 use crate::token_bucket::TokenBucket;
-use crate::upstream::Cluster;
 
 /// A service of a management server.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -230,25 +219,11 @@ enum Never {}
 impl Session<'_> {
     /// Talks over one stream until it ends.
     async fn talk<V: Variant>(&mut self, turn: usize) -> Result<Never, Ended> {
-        let in_words = |error: &dyn std::fmt::Display| error.to_string();
         let source = &self.mux.source;
-        let (cluster, host) = connection::host(&self.mux.running, &source.cluster, turn)
-            .map_err(|error| in_words(&error))?;
-        let connected = Connection::open(&cluster, &host).await;
-        let connection =
-            connected.map_err(|error| format!("cannot connect to {}: {error}", host.address))?;
-        let scheme = if connection.is_encrypted() { "https" } else { "http" };
-        let origin: Uri = format!("{scheme}://{}", source.authority)
-            .parse()
-            .map_err(|error| format!("`{}` is not an authority: {error}", source.authority))?;
-        let (sender, carrier) = http2::handshake(OnThisThread, TokioIo::new(connection))
-            .await
-            .map_err(|error| in_words(&error))?;
-        let _counted = Counted::new(cluster);
-        let _carrier = Carrier(tokio::task::spawn_local(carrier).abort_handle());
-        let mut grpc = Grpc::with_origin(Channel(sender), origin)
-            .max_decoding_message_size(source.message_max.unwrap_or(usize::MAX));
-        grpc.ready().await.map_err(|error| in_words(&error))?;
+        let client = Client::connect(&self.mux.running, &source.cluster, &source.authority, turn);
+        let Client { grpc, connection, carrier: _carrier } = client.await?;
+        let _counted = connection.request();
+        let mut grpc = grpc.max_decoding_message_size(source.message_max.unwrap_or(usize::MAX));
 
         self.mux.opened();
         let (to_server, requests) = mpsc::unbounded_channel();
@@ -340,86 +315,6 @@ impl<V: Variant> Outgoing<V> {
         self.is_first = false;
         // The stream has ended: the next one asks again.
         let _ended = self.to_server.send(request);
-    }
-}
-
-fn metadata(pairs: &[(String, String)]) -> MetadataMap {
-    let mut metadata = MetadataMap::new();
-    for (name, value) in pairs {
-        let (name, value) =
-            (MetadataKey::from_bytes(name.as_bytes()), MetadataValue::try_from(value));
-        if let (Ok(name), Ok(value)) = (name, value) {
-            metadata.append(name, value);
-        }
-    }
-    metadata
-}
-
-fn words(status: &tonic::Status) -> String {
-    let code = status.code();
-    match status.message() {
-        "" => format!("the server has ended the stream: {code}"),
-        text => format!("the server has ended the stream: {code} {text}"),
-    }
-}
-
-/// What carries HTTP/2 frames, until this is dropped.
-struct Carrier(AbortHandle);
-
-impl Drop for Carrier {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
-/// A connection with a stream in the stats of its cluster.
-struct Counted(Arc<Cluster>);
-
-impl Counted {
-    fn new(cluster: Arc<Cluster>) -> Self {
-        let stats = cluster.stats.control();
-        stats.upstream_cx_total.inc();
-        stats.upstream_cx_http2_total.inc();
-        stats.upstream_cx_active.inc();
-        stats.upstream_rq_total.inc();
-        stats.upstream_rq_active.inc();
-        Self(cluster)
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        let stats = self.0.stats.control();
-        stats.upstream_cx_active.dec();
-        stats.upstream_cx_destroy.inc();
-        stats.upstream_rq_active.dec();
-    }
-}
-
-/// Runs the tasks of a connection.
-#[derive(Clone, Copy)]
-struct OnThisThread;
-
-impl<F: Future<Output: 'static> + 'static> hyper::rt::Executor<F> for OnThisThread {
-    fn execute(&self, future: F) {
-        drop(tokio::task::spawn_local(future));
-    }
-}
-
-/// A connection as tonic wants it.
-struct Channel(SendRequest<Body>);
-
-impl tower_service::Service<http::Request<Body>> for Channel {
-    type Response = http::Response<Incoming>;
-    type Error = hyper::Error;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>>>>;
-
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.0.poll_ready(context)
-    }
-
-    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-        Box::pin(self.0.send_request(request))
     }
 }
 

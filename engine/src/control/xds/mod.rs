@@ -7,7 +7,6 @@
 //! Invariant: as long as no server can be reached, everything goes on with the resources that are there.
 
 mod compile;
-mod connection;
 mod delta;
 mod driver;
 mod messages;
@@ -62,6 +61,13 @@ struct Common {
 struct Stream {
     mux: Rc<Mux>,
     task: AbortHandle,
+}
+
+impl Identity {
+    /// The encoded node; none: the descriptors in this binary are broken.
+    pub(super) fn encoded(&self) -> Option<Vec<u8>> {
+        Some(Decoder::new()?.node(&self.configured, &self.node, &self.version))
+    }
 }
 
 /// A subscription, until it is dropped.

@@ -526,7 +526,12 @@ mod tests {
         let (files, registry) = (Files::default(), Registry::new(1));
         let values = Runtime::default();
         let runtime = &Reader::new(&values);
-        let logs = access_log::compile::Context { files: &files, registry: &registry, runtime };
+        let logs = access_log::compile::Context {
+            files: &files,
+            registry: &registry,
+            runtime,
+            cluster: &|_| None,
+        };
         let compiled = compile(&manager, &Node::default(), logs, &Path::root(), &mut problems)
             .expect("something");
         (compiled, problems.errors().map(|problem| problem.path.to_string()).collect())

@@ -84,6 +84,22 @@ stats! {
     }
 }
 
+stats! {
+    /// `access_logs.grpc_access_log.` and `access_logs.open_telemetry_access_log.`: entries that go to a service.
+    pub struct RemoteLogStats {
+        counter logs_dropped;
+        counter logs_written;
+    }
+}
+
+stats! {
+    /// The same prefixes, if the entries go over gRPC.
+    pub struct GrpcLogStats {
+        counter grpc_entries_flush_failed;
+        counter grpc_entries_flushed;
+    }
+}
+
 /// The sets that a process has once. They exist from the start, so that a fresh server shows all names.
 #[derive(Debug)]
 pub struct ProcessStats {

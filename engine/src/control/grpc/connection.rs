@@ -1,4 +1,4 @@
-//! A connection to a host of the cluster of a management server, plain or with TLS.
+//! A connection to a host of a cluster, plain or with TLS.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -21,14 +21,14 @@ use crate::upstream::host::Host;
 
 /// An open connection; with TLS, after the handshake.
 #[derive(Debug)]
-pub(super) enum Connection {
+pub(in crate::control) enum Connection {
     Tcp(TcpStream),
     Unix(UnixStream),
     Tls(Box<TlsStream<Self>>),
 }
 
 /// The host of a cluster whose turn it is, if there is any.
-pub(super) fn host(
+pub(in crate::control) fn host(
     running: &Running,
     cluster: &str,
     turn: usize,
@@ -54,8 +54,14 @@ pub(super) fn host(
 
 impl Connection {
     /// Connects within the timeout of the cluster.
-    pub(super) async fn open(cluster: &Cluster, host: &Host) -> io::Result<Self> {
-        let opened = tokio::time::timeout(cluster.connect_timeout, connect(cluster, host)).await;
+    /// With TLS it asks for the protocol `alpn`.
+    pub(in crate::control) async fn open(
+        cluster: &Cluster,
+        host: &Host,
+        alpn: &'static [u8],
+    ) -> io::Result<Self> {
+        let connected = connect(cluster, host, alpn);
+        let opened = tokio::time::timeout(cluster.connect_timeout, connected).await;
         let opened = opened.unwrap_or_else(|_| {
             cluster.stats.control().upstream_cx_connect_timeout.inc();
             Err(io::ErrorKind::TimedOut.into())
@@ -66,12 +72,12 @@ impl Connection {
         opened
     }
 
-    pub(super) const fn is_encrypted(&self) -> bool {
+    pub(in crate::control) const fn is_encrypted(&self) -> bool {
         matches!(self, Self::Tls(_))
     }
 }
 
-async fn connect(cluster: &Cluster, host: &Host) -> io::Result<Connection> {
+async fn connect(cluster: &Cluster, host: &Host, alpn: &'static [u8]) -> io::Result<Connection> {
     let address = host.address;
     let local = Socket::open(address, &cluster.local_end)?;
     match local.connect(&address.to_socket_address()?) {
@@ -97,7 +103,7 @@ async fn connect(cluster: &Cluster, host: &Host) -> io::Result<Connection> {
     let hostname = host.endpoint.hostname.as_str();
     let wanted = Wanted {
         hostname: Some(hostname).filter(|name| !name.is_empty()),
-        alpn: &[b"h2"],
+        alpn: &[alpn],
         remote: address.ip(),
         ..Wanted::default()
     };
