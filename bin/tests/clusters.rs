@@ -188,3 +188,67 @@ fn idle_connections_to_a_host_are_probed() {
     let timer = connections.find(to_host).expect("a connection to the origin")[5];
     assert!(timer.starts_with("02:"), "{timer}");
 }
+
+/// A cluster with these hosts in zones `here` and `there`, and proxies in the same two zones.
+fn by_zone(here: &[SocketAddr], there: &[SocketAddr], options: &str) -> Config {
+    let zone = |zone: &str, addresses: &[SocketAddr]| {
+        let endpoint = |address: &SocketAddr| {
+            format!(
+                "{{ endpoint: {{ address: {{ socket_address: {{ address: {}, port_value: {} }} }} }} }}",
+                address.ip(),
+                address.port()
+            )
+        };
+        let endpoints: Vec<String> = addresses.iter().map(endpoint).collect();
+        format!("{{ locality: {{ zone: {zone} }}, lb_endpoints: [{}] }}", endpoints.join(", "))
+    };
+    let of = |name: &str, here: &[SocketAddr], there: &[SocketAddr]| {
+        let (here, there) = (zone("here", here), zone("there", there));
+        format!("load_assignment: {{ cluster_name: {name}, endpoints: [{here}, {there}] }}")
+    };
+    let proxies = [SocketAddr::from(([127, 0, 0, 1], 1)), SocketAddr::from(([127, 0, 0, 1], 2))];
+    let config = Config::to_addresses(&[]).cluster(options);
+    let yaml = config.yaml();
+    let at = yaml.find("load_assignment:").unwrap();
+    let end = yaml[at..].find("\n  - name").map_or(yaml.len(), |end| at + end);
+    let yaml = format!(
+        "{}{}\n  - {{ name: proxies, connect_timeout: 1s, {} }}{}",
+        &yaml[..at],
+        of("service", here, there),
+        of("proxies", &proxies[..1], &proxies[1..]),
+        &yaml[end..],
+    );
+    Config::verbatim(
+        yaml + "\nnode: { locality: { zone: here } }\ncluster_manager: { local_cluster_name: proxies }\n",
+    )
+}
+
+#[test]
+fn requests_stay_in_the_zone_of_the_proxy_as_far_as_it_can_take_them() {
+    let (here, there) = (Origin::that_answers(), Origin::that_answers());
+    let options = "common_lb_config: { zone_aware_lb_config: { min_cluster_size: 2 } }";
+    let proxy = Proxy::with(by_zone(&[here.address()], &[there.address()], options));
+    for _ in 0..20 {
+        assert_eq!(proxy.get("/").status(), 200);
+    }
+    assert_eq!((here.seen().len(), there.seen().len()), (20, 0));
+    assert_eq!(proxy.stat("cluster.service.lb_zone_routing_all_directly"), 20);
+
+    let more = [Origin::that_answers(), Origin::that_answers(), Origin::that_answers()];
+    let there = more.each_ref().map(Origin::address);
+    let proxy = Proxy::with(by_zone(&[here.address()], &there, options));
+    for _ in 0..200 {
+        assert_eq!(proxy.get("/").status(), 200);
+    }
+    // Half of the proxies and a quarter of the hosts are here: half of the requests stay.
+    let stayed = proxy.stat("cluster.service.lb_zone_routing_sampled");
+    assert!((60..140).contains(&stayed), "{stayed}");
+    assert_eq!(proxy.stat("cluster.service.lb_zone_routing_cross_zone"), 200 - stayed);
+
+    let proxy = Proxy::with(by_zone(&[here.address()], &there, "lb_policy: ROUND_ROBIN"));
+    for _ in 0..40 {
+        assert_eq!(proxy.get("/").status(), 200);
+    }
+    assert_eq!(proxy.stat("cluster.service.lb_zone_routing_sampled"), 0);
+    assert!(proxy.stat("cluster.service.lb_zone_cluster_too_small") > 0, "six hosts are needed");
+}

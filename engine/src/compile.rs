@@ -326,6 +326,11 @@ impl Compiler {
         if are_clusters_known {
             check_servers(&sources, has_identity, |name| by_name.contains_key(name), problems);
         }
+        let local_cluster = cluster_manager.as_ref().map_or("", |it| &it.local_cluster_name);
+        if are_clusters_known && !local_cluster.is_empty() && !by_name.contains_key(local_cluster) {
+            let at = root.field("cluster_manager").field("local_cluster_name");
+            problems.error(&at, format!("there is no static cluster '{local_cluster}'"));
+        }
         let any_name = if are_clusters_known { None } else { Some(0) };
         // A cluster may come that is not there yet.
         let may_come = sources.clusters.is_some() && !dynamic.has_clusters;

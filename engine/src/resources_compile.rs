@@ -269,7 +269,8 @@ pub(crate) fn check_use_of_clusters(
     for (index, cluster) in clusters.iter().enumerate() {
         let at = at.index(index);
         let number = cluster.number.index();
-        if !used.contains(&number) && !in_others.contains(&number) {
+        let is_used = used.contains(&number) || in_others.contains(&number) || cluster.is_local;
+        if !is_used {
             if !is_any_used {
                 problems.warn(&at.field("name"), "nothing uses this cluster");
             }

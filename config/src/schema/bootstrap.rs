@@ -34,6 +34,7 @@ schema! {
     }
 
     struct ClusterManager = "envoy.config.bootstrap.v3.ClusterManager" {
+        local_cluster_name: String,
         outlier_detection: Option<ClusterManagerOutlierDetection>,
     }
 

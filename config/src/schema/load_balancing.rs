@@ -46,10 +46,9 @@ schema! {
 
     struct ClusterZoneAwareLbConfig =
         "envoy.config.cluster.v3.Cluster.CommonLbConfig.ZoneAwareLbConfig" {
+        routing_enabled: Option<Percent>,
+        min_cluster_size: Option<u64>,
         fail_traffic_on_panic: bool,
-    } harmless {
-        routing_enabled: "Envoy routes by zone only with `local_cluster_name`, which is refused",
-        min_cluster_size: "Envoy routes by zone only with `local_cluster_name`, which is refused",
     }
 
     struct ClusterLocalityWeightedLbConfig =
@@ -139,14 +138,17 @@ schema! {
 
     struct ZoneAwareLbConfig =
         "envoy.extensions.load_balancing_policies.common.v3.LocalityLbConfig.ZoneAwareLbConfig" {
+        routing_enabled: Option<Percent>,
+        min_cluster_size: Option<u64>,
         fail_traffic_on_panic: bool,
-    } harmless {
-        routing_enabled: "Envoy routes by zone only with `local_cluster_name`, which is refused",
-        min_cluster_size: "Envoy routes by zone only with `local_cluster_name`, which is refused",
-        force_locality_direct_routing:
-            "Envoy routes by zone only with `local_cluster_name`, which is refused",
-        force_local_zone: "Envoy routes by zone only with `local_cluster_name`, which is refused",
-        locality_basis: "Envoy routes by zone only with `local_cluster_name`, which is refused",
+        force_locality_direct_routing: bool,
+        force_local_zone: Option<ForceLocalZone>,
+        locality_basis: LocalityBasis,
+    }
+
+    struct ForceLocalZone =
+        "envoy.extensions.load_balancing_policies.common.v3.LocalityLbConfig.ZoneAwareLbConfig.ForceLocalZone" {
+        min_size: Option<u32>,
     }
 
     struct LocalityWeightedLbConfig =
@@ -166,6 +168,11 @@ schema! {
 }
 
 schema_enum! {
+    enum LocalityBasis =
+        "envoy.extensions.load_balancing_policies.common.v3.LocalityLbConfig.ZoneAwareLbConfig.LocalityBasis" {
+        HealthyHostsNum, HealthyHostsWeight,
+    }
+
     enum LbSubsetFallbackPolicy =
         "envoy.config.cluster.v3.Cluster.LbSubsetConfig.LbSubsetFallbackPolicy" {
         NoFallback, AnyEndpoint, DefaultSubset,

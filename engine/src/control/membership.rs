@@ -7,7 +7,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -25,6 +25,7 @@ use crate::shard::clock::{Millis, millis};
 use crate::upstream::discovery::{Discovery, Semantics};
 use crate::upstream::host::{HealthFlags, Host};
 use crate::upstream::host_set::DistributionRules;
+use crate::upstream::host_set::zones::{self, LocalZones};
 use crate::upstream::{Cluster, HostSet};
 
 /// Sends a host set of a cluster to the shards.
@@ -39,12 +40,22 @@ pub(super) struct Membership {
     shards: usize,
     epoch: Instant,
     publish: Rc<Publish>,
+    local_zones: Rc<LocalCluster>,
+}
+
+/// The cluster that the proxies are in, if it is configured which.
+#[derive(Default)]
+struct LocalCluster {
+    zones: RefCell<Option<Arc<LocalZones>>>,
+    /// The clusters whose traffic depends on it.
+    dependent: RefCell<Vec<Weak<Members>>>,
 }
 
 /// The hosts of one cluster.
 pub(super) struct Members {
     pub(super) cluster: Arc<Cluster>,
     publish: Rc<Publish>,
+    local: Rc<LocalCluster>,
     epoch: Instant,
     hosts: RefCell<Vec<Member>>,
     /// How traffic is distributed over them, if a source of hosts says otherwise than the cluster.
@@ -93,7 +104,8 @@ impl Membership {
         publish: impl Fn(&Arc<Cluster>, Arc<HostSet>) + 'static,
     ) -> Self {
         let (clusters, publish) = (RefCell::default(), Rc::new(publish));
-        Self { clusters, resolver, dns_caches, eds, shards, epoch, publish }
+        let local_zones = Rc::default();
+        Self { clusters, resolver, dns_caches, eds, shards, epoch, publish, local_zones }
     }
 
     /// Gives these clusters their hosts, and goes on as DNS and health checks say; those that are followed
@@ -108,6 +120,7 @@ impl Membership {
             let members = Rc::new(Members {
                 cluster: Arc::clone(cluster),
                 publish: Rc::clone(&self.publish),
+                local: Rc::clone(&self.local_zones),
                 epoch: self.epoch,
                 hosts: RefCell::default(),
                 distribution: RefCell::default(),
@@ -118,6 +131,9 @@ impl Membership {
                 subscription: RefCell::default(),
             });
             outliers::watch(&members);
+            if cluster.distribution.zones.is_some() {
+                self.local_zones.dependent.borrow_mut().push(Rc::downgrade(&members));
+            }
             self.clusters.borrow_mut().push(Rc::clone(&members));
             match &cluster.discovery {
                 Discovery::Eds(eds) => {
@@ -319,11 +335,25 @@ impl Members {
 
     pub(super) fn publish(&self) {
         self.is_outdated.set(false);
-        let hosts = self.hosts.borrow().iter().map(|it| Arc::clone(&it.host)).collect();
+        let hosts: Vec<_> = self.hosts.borrow().iter().map(|it| Arc::clone(&it.host)).collect();
         let distribution = self.distribution.borrow();
         let rules = distribution.as_ref().unwrap_or(&self.cluster.distribution);
-        let hosts = Arc::new(HostSet::new(hosts, rules));
+        let hosts = match &*self.local.zones.borrow() {
+            Some(local) if rules.zones.is_some() => {
+                self.cluster.stats.control().lb_recalculate_zone_structures.inc();
+                if zones::are_too_few(&hosts, rules) {
+                    self.cluster.stats.control().lb_zone_cluster_too_small.inc();
+                }
+                let local_zones = Some(Arc::clone(local));
+                HostSet::new(hosts, &DistributionRules { local_zones, ..rules.clone() })
+            }
+            _ => HostSet::new(hosts, rules),
+        };
+        let hosts = Arc::new(hosts);
         drop(distribution);
+        if self.cluster.is_local {
+            self.local.replace(LocalZones::of(&hosts));
+        }
         self.cluster.update_gauges(&hosts);
         let before = self.published.replace(Arc::clone(&hosts));
         hosts.count_subsets(&before, self.cluster.stats.control());
@@ -338,6 +368,20 @@ impl Members {
 /// Where a host is, and whose: of two hosts with the same, one takes the place of the other.
 fn place(host: &Arc<Host>) -> (crate::address::Address, usize) {
     (host.address, Arc::as_ptr(&host.endpoint).addr())
+}
+
+impl LocalCluster {
+    /// Takes the zones, and divides the traffic of the other clusters again if they are different.
+    fn replace(&self, zones: LocalZones) {
+        if self.zones.borrow().as_deref() == Some(&zones) {
+            return;
+        }
+        self.zones.replace(Some(Arc::new(zones)));
+        self.dependent.borrow_mut().retain(|members| members.strong_count() > 0);
+        for members in self.dependent.borrow().iter().filter_map(Weak::upgrade) {
+            members.publish_soon();
+        }
+    }
 }
 
 impl Warming {

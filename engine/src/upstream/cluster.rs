@@ -29,6 +29,8 @@ pub struct Cluster {
     pub name: String,
     /// The number of the name, by which they find it.
     pub number: Arc<Number>,
+    /// Whether the proxies are its hosts: `local_cluster_name`.
+    pub is_local: bool,
     /// The name in stats and in `/clusters`: `alt_stat_name`, or the name itself.
     pub observability_name: String,
     /// The metadata of its configuration.

@@ -136,6 +136,7 @@ pub fn cluster(
         load_assignment.as_ref(),
         &balancing,
         node.locality,
+        local_cluster_name(node.manager).is_some_and(|local| local != name.as_str()),
     );
     let observability_name = if alt_stat_name.is_empty() { name } else { alt_stat_name };
     // As in Envoy: a colon is replaced, and the prefix of a stat has no trailing dots.
@@ -199,6 +200,7 @@ pub fn cluster(
     Cluster {
         name: name.clone(),
         number: node.numbers.of(name),
+        is_local: local_cluster_name(node.manager) == Some(name),
         observability_name: observability_name.clone(),
         metadata: common_compile::metadata(metadata.as_ref()),
         connect_timeout: connect_timeout.unwrap_or(Duration::from_secs(5)),
@@ -270,9 +272,15 @@ fn names_of_servers(
     auto_sni
 }
 
+/// The name of the cluster that this proxy is in.
+fn local_cluster_name(schema: Option<&config::ClusterManager>) -> Option<&str> {
+    let name = schema?.local_cluster_name.as_str();
+    Some(name).filter(|name| !name.is_empty())
+}
+
 /// The file that outlier detection logs to.
 fn outlier_event_log(schema: Option<&config::ClusterManager>) -> Option<&str> {
-    let config::ClusterManager { outlier_detection } = schema?;
+    let config::ClusterManager { outlier_detection, local_cluster_name: _ } = schema?;
     let config::ClusterManagerOutlierDetection { event_log_path } = outlier_detection.as_ref()?;
     Some(event_log_path)
 }
@@ -303,10 +311,12 @@ fn distribution(
     assignment: Option<&config::ClusterLoadAssignment>,
     balancing: &Balancing,
     own_locality: &Locality,
+    has_local_cluster: bool,
 ) -> DistributionRules {
     let mut rules = DistributionRules {
         fails_in_panic: balancing.fails_in_panic,
         weighs_localities: balancing.weighs_localities,
+        zones: has_local_cluster.then_some(balancing.zones),
         own_locality: own_locality.clone(),
         table: balancing.table,
         subsets: balancing.subsets.clone(),

@@ -263,6 +263,7 @@ fn with_discovery(discovery: Discovery) -> Arc<Cluster> {
     Arc::new(Cluster {
         name: "c".to_owned(),
         number: Numbers::default().of("c"),
+        is_local: false,
         observability_name: "c".to_owned(),
         metadata: Metadata::default(),
         connect_timeout: Duration::from_secs(5),

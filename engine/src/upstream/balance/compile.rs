@@ -9,6 +9,7 @@ use corvoy_config as config;
 use super::table::{HashFunction, Maglev, Ring, TableKind, TableRule};
 use super::{LbPolicy, LeastRequest, SelectionMethod, SlowStart};
 use crate::shard::clock::millis;
+use crate::upstream::host_set::zones::ZoneRules;
 use crate::upstream::host_set::{Criteria, Fallback, Selector, SelectorFallback, SubsetRules};
 use crate::upstream::override_host::{MetadataPath, OverrideHost, Source};
 
@@ -32,6 +33,8 @@ pub(in crate::upstream) struct Balancing {
     pub(in crate::upstream) fails_in_panic: bool,
     /// Whether localities get traffic by their weights.
     pub(in crate::upstream) weighs_localities: bool,
+    /// How much traffic stays in the zone of the proxy.
+    pub(in crate::upstream) zones: ZoneRules,
     /// The table that the policy picks from.
     pub(in crate::upstream) table: Option<TableRule>,
     /// Whether the type of the cluster comes with the load balancer.
@@ -109,8 +112,13 @@ impl Balancing {
         } = common;
         self.weighs_localities = locality_weighted_lb_config.is_some();
         if let Some(schema) = zone_aware_lb_config {
-            let config::ClusterZoneAwareLbConfig { fail_traffic_on_panic } = schema;
+            let config::ClusterZoneAwareLbConfig {
+                routing_enabled,
+                min_cluster_size,
+                fail_traffic_on_panic,
+            } = schema;
             self.fails_in_panic = *fail_traffic_on_panic;
+            self.zones = zone_rules(routing_enabled.as_ref(), *min_cluster_size);
         }
         if let Some(schema) = consistent_hashing_lb_config {
             let config::ClusterConsistentHashingLbConfig {
@@ -320,14 +328,30 @@ fn metadata_path(schema: &config::MetadataKey) -> MetadataPath {
 }
 
 impl Balancing {
-    const fn use_localities(&mut self, schema: Option<&config::LocalityLbConfig>) {
+    fn use_localities(&mut self, schema: Option<&config::LocalityLbConfig>) {
         let Some(config::LocalityLbConfig { zone_aware_lb_config, locality_weighted_lb_config }) =
             schema
         else {
             return;
         };
-        if let Some(config::ZoneAwareLbConfig { fail_traffic_on_panic }) = zone_aware_lb_config {
+        if let Some(schema) = zone_aware_lb_config {
+            let config::ZoneAwareLbConfig {
+                routing_enabled,
+                min_cluster_size,
+                fail_traffic_on_panic,
+                force_locality_direct_routing,
+                force_local_zone,
+                locality_basis,
+            } = schema;
             self.fails_in_panic = *fail_traffic_on_panic;
+            let forced = force_local_zone.as_ref().map(|config::ForceLocalZone { min_size }| {
+                min_size.map_or(1, |hosts| hosts as usize)
+            });
+            self.zones = ZoneRules {
+                force_local_zone: forced.or(force_locality_direct_routing.then_some(1)),
+                by_weight: *locality_basis == config::LocalityBasis::HealthyHostsWeight,
+                ..zone_rules(routing_enabled.as_ref(), *min_cluster_size)
+            };
         }
         self.weighs_localities = locality_weighted_lb_config.is_some();
     }
@@ -345,11 +369,27 @@ impl Default for Balancing {
             policy: LbPolicy::RoundRobin(None),
             fails_in_panic: false,
             weighs_localities: false,
+            zones: ZoneRules::default(),
             table: None,
             is_provided: false,
             subsets: None,
             override_host: None,
         }
+    }
+}
+
+fn zone_rules(
+    routing_enabled: Option<&config::Percent>,
+    min_cluster_size: Option<u64>,
+) -> ZoneRules {
+    let default = ZoneRules::default();
+    let size = min_cluster_size.map(|size| usize::try_from(size).unwrap_or(usize::MAX));
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to 100")]
+    let percent = |config::Percent { value }: &config::Percent| value.round() as u32;
+    ZoneRules {
+        routing_enabled: routing_enabled.map_or(default.routing_enabled, percent),
+        min_cluster_size: size.unwrap_or(default.min_cluster_size),
+        ..default
     }
 }
 

@@ -26,6 +26,7 @@ use crate::shard::clock::Millis;
 use crate::stats::{ClusterStats, Scope};
 use crate::upstream::host::Host;
 use crate::upstream::host_set::loads::{Availability, Target};
+use crate::upstream::host_set::zones::Way;
 use crate::upstream::host_set::{Candidates, Found, HostSet};
 
 pub use context::LbContext;
@@ -62,10 +63,21 @@ pub struct Balancer {
 /// The state for one `Candidates`.
 #[derive(Debug)]
 struct Selection {
-    /// Whose turn it is; none if there is one group.
-    turns: Option<Edf>,
+    /// Whose turn it is.
+    turns: Turns,
     /// One per group.
     schedules: Vec<Schedule>,
+}
+
+/// Which group gets the next request.
+#[derive(Debug)]
+enum Turns {
+    /// There is only one.
+    One,
+    /// One after the other, by their weights.
+    ByWeight(Edf),
+    /// As the zones say.
+    ByZone,
 }
 
 /// The state of a policy for one group.
@@ -140,10 +152,11 @@ impl Balancer {
         }
         let selection = self.selections.get_mut(division)?.get_mut(at)?;
         let group = match &mut selection.turns {
-            None => 0,
-            Some(turns) => {
+            Turns::One => 0,
+            Turns::ByWeight(turns) => {
                 turns.pick(|at| candidates.groups.get(at).map_or(1.0, |it| it.weight))?
             }
+            Turns::ByZone => zone(candidates, &mut self.random, self.stats.shard(self.shard))?,
         };
         let hosts =
             Hosts { set: self.hosts.hosts(), indexes: &candidates.groups.get(group)?.hosts };
@@ -214,7 +227,11 @@ impl Selection {
     ) -> Self {
         let groups = &candidates.groups;
         let weights = groups.iter().map(|group| group.weight);
-        let turns = (groups.len() > 1).then(|| Edf::new(weights, random));
+        let turns = match groups.len() {
+            _ if candidates.zones.is_some() => Turns::ByZone,
+            0 | 1 => Turns::One,
+            _ => Turns::ByWeight(Edf::new(weights, random)),
+        };
         let schedule = |indexes| {
             let hosts = Hosts { set: set.hosts(), indexes };
             match policy {
@@ -249,6 +266,39 @@ fn by_target(candidates: &[Candidates], target: Target<'_>, percentage: u32) -> 
     candidates
         .iter()
         .position(|it| it.priority == priority && (it.in_panic || it.degraded == degraded))
+}
+
+/// The group of the zone that a request goes to.
+#[cold]
+fn zone(candidates: &Candidates, random: &mut Rng, stats: &ClusterStats) -> Option<usize> {
+    let zones = candidates.zones.as_ref()?;
+    let all = candidates.groups.len().checked_sub(1)?;
+    if random.u32(0..100) >= zones.routing_enabled {
+        return Some(all);
+    }
+    if zones.is_local_cluster_ill {
+        stats.lb_local_cluster_not_ok.inc();
+        return (!zones.fails_in_panic).then_some(all);
+    }
+    Some(match zones.routing.way(|below| random.u64(0..below)) {
+        Way::Direct => {
+            stats.lb_zone_routing_all_directly.inc();
+            0
+        }
+        Way::Sampled => {
+            stats.lb_zone_routing_sampled.inc();
+            0
+        }
+        Way::Cross(zone) => {
+            stats.lb_zone_routing_cross_zone.inc();
+            zone
+        }
+        Way::NoCapacity(zone) => {
+            stats.lb_zone_routing_cross_zone.inc();
+            stats.lb_zone_no_capacity_left.inc();
+            zone
+        }
+    })
 }
 
 /// The hosts of one group, by position.

@@ -3,6 +3,7 @@
 use super::levels::Level;
 use super::loads::{self, Availability, Loads};
 use super::localities::{self, Localities};
+use super::zones::{LevelZones, Zones};
 use super::{DistributionRules, Member};
 use crate::upstream::balance::table::{Sizes, Table};
 use crate::upstream::host::Health;
@@ -23,6 +24,8 @@ pub struct Candidates {
     pub priority: u32,
     /// Whether they are the degraded hosts of their priority.
     pub degraded: bool,
+    /// How requests are divided between the groups if these are zones.
+    pub zones: Option<Zones>,
 }
 
 /// Hosts that are interchangeable.
@@ -87,7 +90,8 @@ impl Candidates {
     ) -> Self {
         let in_panic = matches!(selected, Selected::All);
         let degraded = matches!(selected, Selected::Of(Health::Degraded));
-        let new = |groups, table| Self { groups, table, load, in_panic, priority, degraded };
+        let new =
+            |groups, table| Self { groups, table, load, in_panic, priority, degraded, zones: None };
         let hosts: Vec<Member<'_>> = match selected {
             Selected::All => level.members.to_vec(),
             Selected::Of(health) => level.of_health(health),
@@ -102,6 +106,14 @@ impl Candidates {
         }
         if in_panic && rules.fails_in_panic {
             return new(vec![Group::of(&[], 1.0)], None);
+        }
+        if !in_panic && !degraded && priority == 0 && localities.is_none() {
+            let of_level = LevelZones::of(level, &rules.own_locality);
+            if let Some(zones) = of_level.routing(rules) {
+                let each = of_level.hosts.iter().map(|(_, hosts)| Group::of(hosts, 1.0));
+                let groups = each.chain([Group::of(&hosts, 1.0)]).collect();
+                return Self { zones: Some(zones), ..new(groups, None) };
+            }
         }
         // As in Envoy, localities do not matter in panic mode.
         let groups = localities.filter(|_| !in_panic).map(|it| it.groups(&hosts, rules));

@@ -9,6 +9,7 @@ mod levels;
 pub mod loads;
 mod localities;
 mod subsets;
+pub mod zones;
 
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
@@ -20,6 +21,7 @@ use crate::upstream::host::{Health, HealthFlags, Host, Locality};
 pub use division::{Candidates, Division, Group};
 use subsets::Subsets;
 pub use subsets::{Criteria, Fallback, Found, Selector, SelectorFallback, SubsetRules};
+use zones::{LocalZones, ZoneRules};
 
 /// The hosts of a cluster. Immutable; a change creates a new set, in which hosts that stay keep their
 /// `Arc`.
@@ -56,6 +58,10 @@ pub struct DistributionRules {
     pub fails_in_panic: bool,
     /// Whether localities get traffic by their weights. `locality_weighted_lb_config`.
     pub weighs_localities: bool,
+    /// How much traffic stays in the zone of the proxy; none: there is no local cluster.
+    pub zones: Option<ZoneRules>,
+    /// The zones of the local cluster, as they are at the moment.
+    pub local_zones: Option<Arc<LocalZones>>,
     /// The locality of the proxy; empty if it has none.
     pub own_locality: Locality,
     /// The table of a policy with consistent hashing; none for every other policy.
@@ -189,6 +195,8 @@ impl Default for DistributionRules {
             weighted_priority_health: false,
             fails_in_panic: false,
             weighs_localities: false,
+            zones: None,
+            local_zones: None,
             own_locality: Locality::default(),
             table: None,
             subsets: None,
