@@ -1,7 +1,7 @@
 //! Filters in an exchange: the heads on their way through them.
 
 use super::active::{HeldUp, Stop};
-use super::{Active, RouteCache};
+use super::{Active, Piece, RouteCache};
 use crate::http::BodyLength;
 use crate::pipe::heads::Heads;
 use crate::request::deadlines::Timer;
@@ -116,6 +116,7 @@ impl<C: ClientEnd> Exchange<'_, C> {
             }
             self.core.enter_route();
         }
+        let mut has_waited = false;
         loop {
             let passed = self.core.with_filters(|active, core| {
                 active.request_head(core).map(|()| active.shared.route_cache)
@@ -123,8 +124,14 @@ impl<C: ClientEnd> Exchange<'_, C> {
             match passed {
                 None => return Ok(RouteCache::Kept),
                 Some(Ok(route_cache)) => return Ok(route_cache),
-                Some(Err(Stop::Reply(reply))) => return Err(self.end_by(reply).await),
+                Some(Err(Stop::Reply(reply))) => {
+                    if has_waited {
+                        self.drop_what_came_meanwhile();
+                    }
+                    return Err(self.end_by(reply).await);
+                }
                 Some(Err(Stop::Wait(wait))) => {
+                    has_waited = true;
                     if let Err(outcome) = self.wait_for_filter(wait).await {
                         return Err(match outcome {
                             Outcome::Reply(reply) => self.end_by(reply).await,
@@ -133,6 +140,22 @@ impl<C: ClientEnd> Exchange<'_, C> {
                     }
                 }
             }
+        }
+    }
+
+    /// A filter answers after a wait. As in Envoy, what the client has sent meanwhile belongs to the request: if that
+    /// is all of it, the connection goes on.
+    fn drop_what_came_meanwhile(&mut self) {
+        if self.core.received.is_some() {
+            return;
+        }
+        let mut piece = Piece::default();
+        // After an error the request is incomplete, which ends the connection.
+        let taken = self.receive_at_hand(&mut piece);
+        self.core.upstream.body_bytes += piece.data.len() as u64;
+        if taken.is_ok() && piece.has_ended() {
+            self.core.received = Some(self.core.shard.clock.now());
+            self.core.deadlines.set(Timer::Request, None);
         }
     }
 
