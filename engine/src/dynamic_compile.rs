@@ -254,6 +254,16 @@ impl Dynamic {
         }
     }
 
+    /// Replaces those of a kind, or leaves them out.
+    pub(crate) fn change_list(
+        &mut self,
+        kind: Kind,
+        change: impl FnMut(Arc<Loaded>) -> Option<Arc<Loaded>>,
+    ) {
+        let list = &mut self.of_mut(kind).list;
+        *list = std::mem::take(list).into_iter().filter_map(change).collect();
+    }
+
     pub(crate) const fn of(&self, kind: Kind) -> &Loadeds {
         match kind {
             Kind::Clusters => &self.clusters,

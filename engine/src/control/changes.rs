@@ -72,6 +72,14 @@ impl Changes {
     }
 }
 
+impl Changes {
+    /// Whether anything is different.
+    pub(super) fn any(&self) -> bool {
+        let is_any = |it: &Tally| it.added + it.modified + it.removed > 0;
+        is_any(&self.listeners) || is_any(&self.clusters)
+    }
+}
+
 impl Tally {
     /// Those that are the same in both count for nothing.
     fn of<T>(before: &[Arc<T>], after: &[Arc<T>], name: impl Fn(&T) -> String) -> Self {

@@ -1,6 +1,6 @@
 //! The resources that came from files and management servers, and what has become of them: for `/config_dump`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use crate::dynamic_compile::{Dynamic, Failed, Kind, Loaded, without_chains_is_same};
@@ -25,7 +25,22 @@ impl LoadedResources {
     }
 
     /// They are in force. Returns the listeners that drain from now on.
-    pub(super) fn put_into_force(&mut self, dynamic: Dynamic) -> Vec<Arc<Loaded>> {
+    pub(super) fn put_into_force(
+        &mut self,
+        mut dynamic: Dynamic,
+        is_settled: impl Fn(Kind, &str) -> bool,
+    ) -> Vec<Arc<Loaded>> {
+        for kind in [Kind::Clusters, Kind::Listeners] {
+            // Of what is not ready the former one is in force.
+            let former: HashMap<&str, &Arc<Loaded>> =
+                self.active(kind).map(|it| (it.name(), it)).collect();
+            dynamic.change_list(kind, |it| {
+                if is_settled(kind, it.name()) {
+                    return Some(it);
+                }
+                former.get(it.name()).map(|it| Arc::clone(it))
+            });
+        }
         let before = std::mem::replace(&mut self.active, dynamic);
         let after = &self.active.listeners.list;
         let drains = |gone: &&Arc<Loaded>| {

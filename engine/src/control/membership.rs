@@ -109,14 +109,19 @@ impl Membership {
     }
 
     /// Gives these clusters their hosts, and goes on as DNS and health checks say; those that are followed
-    /// already are left alone. Completes when each of the new ones has been resolved, or has failed to, once,
-    /// and its hosts have been checked: a cluster with several names waits for the first of them, as in Envoy.
-    /// The receiver may complete with an error: then nothing is left to wait for.
-    pub(super) fn follow(&self, clusters: &[Arc<Cluster>]) -> oneshot::Receiver<()> {
-        let (initialize, initialized) = oneshot::channel();
-        let initialized_all = NotifyOnDrop::new(initialize);
+    /// already are left alone. Each of the new ones completes, with or without an error, when it has been resolved,
+    /// or has failed to, once, and its hosts have been checked: one with several names waits for the first of them,
+    /// as in Envoy.
+    pub(super) fn follow(
+        &self,
+        clusters: &[Arc<Cluster>],
+    ) -> Vec<(Arc<Cluster>, oneshot::Receiver<()>)> {
+        let mut all = Vec::new();
         let known: HashSet<_> = self.clusters.borrow().iter().map(|it| key(&it.cluster)).collect();
         for cluster in clusters.iter().filter(|cluster| !known.contains(&key(cluster))) {
+            let (initialize, initialized) = oneshot::channel();
+            let initialized_all = NotifyOnDrop::new(initialize);
+            all.push((Arc::clone(cluster), initialized));
             let members = Rc::new(Members {
                 cluster: Arc::clone(cluster),
                 publish: Rc::clone(&self.publish),
@@ -149,7 +154,7 @@ impl Membership {
                 }
             }
         }
-        initialized
+        all
     }
 
     /// Follows no other clusters than these any more.

@@ -27,6 +27,7 @@ mod original_dst;
 mod outages;
 mod outlier_log;
 mod outliers;
+mod pending;
 mod raw_codec;
 mod rds;
 mod reload;
@@ -44,7 +45,7 @@ mod stats_sinks;
 mod subscription;
 mod xds;
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fmt::Display;
 use std::future::pending;
@@ -269,6 +270,11 @@ async fn serve(
     let endpoints = Endpoints::new(Arc::clone(&registry), Rc::clone(&sources));
     let membership = membership(&running, &shards, endpoints)?;
     let initialized = membership.follow(&running.snapshot().clusters);
+    let initialized = async move {
+        for (_, ready) in initialized {
+            drop(ready.await);
+        }
+    };
     let runtime = RuntimeSources::new(values, &registry, &sources);
     let runtime_answered = runtime.follow()?;
     drop(tokio::task::spawn_local(outages::watch(Arc::clone(&running))));
@@ -302,7 +308,6 @@ async fn serve(
         sockets: RefCell::new(sockets),
         before_live: RefCell::new(Some(vec![first_orders])),
         options: Rc::clone(&options),
-        waiting: Cell::new(0),
         steps: steps.clone(),
     });
     reloader.count_first();

@@ -11,12 +11,15 @@ use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use tokio::sync::oneshot;
+
 use super::resources::{Handle, Interest, Sources, Subscriber, Wanted};
 use super::server::Running;
 use super::shards::Shards;
 use super::subscription::{Counts, unix_millis};
 use crate::compile::Compiler;
 use crate::config_source::compile::{Resource, Response};
+use crate::downstream::Listener;
 use crate::downstream::filter_chain::Speaks;
 use crate::downstream::local::Listeners;
 use crate::dynamic_compile::Loaded;
@@ -78,18 +81,33 @@ impl RouteFollower {
     }
 
     /// Gives the connection managers of a configuration their routes, before it is in force; those that are
-    /// followed already are left alone.
+    /// followed already are left alone. Each listener with new ones completes, with an error, when they are there or
+    /// are not waited for any longer.
     ///
     /// # Errors
     /// The system has no more inotify instances.
-    pub(super) fn follow(&self, snapshot: &Snapshot) -> io::Result<()> {
+    pub(super) fn follow(
+        &self,
+        snapshot: &Snapshot,
+    ) -> io::Result<Vec<(Arc<Listener>, oneshot::Receiver<()>)>> {
         let known = self.known();
-        for service in services(snapshot).filter(|service| !known.contains(&key(service))) {
-            if let Some(source) = &service.routes.source {
-                self.follow_one(service, source)?;
+        let mut all = Vec::new();
+        for listener in &snapshot.listeners {
+            let new = services_of(listener).filter(|service| !known.contains(&key(service)));
+            let new: Vec<_> = new.filter(|service| service.routes.source.is_some()).collect();
+            if new.is_empty() {
+                continue;
             }
+            let (followed, answered) = self.sources.first_answers(|| {
+                new.into_iter().try_for_each(|service| match &service.routes.source {
+                    Some(source) => self.follow_one(service, source),
+                    None => Ok(()),
+                })
+            });
+            followed?;
+            all.push((Arc::clone(listener), answered));
         }
-        Ok(())
+        Ok(all)
     }
 
     /// The connection managers that have their routes.
@@ -137,9 +155,10 @@ impl RouteFollower {
         Ok(())
     }
 
-    /// Follows no others than the connection managers of this configuration any more.
-    pub(super) fn retain(&self, snapshot: &Snapshot) {
-        let kept: HashSet<usize> = services(snapshot).map(key).collect();
+    /// Follows no others than the connection managers of these configurations any more.
+    pub(super) fn retain(&self, snapshots: [&Snapshot; 2]) {
+        let listeners = snapshots.into_iter().flat_map(|it| &it.listeners);
+        let kept: HashSet<usize> = listeners.flat_map(|it| services_of(it)).map(key).collect();
         self.followed.borrow_mut().retain(|_, all| {
             all.retain(|(followed, _)| {
                 let mut services = followed.services.borrow_mut();
@@ -151,10 +170,9 @@ impl RouteFollower {
     }
 }
 
-/// The connection managers of a configuration.
-fn services(snapshot: &Snapshot) -> impl Iterator<Item = &Arc<Service>> {
-    let chains = snapshot.listeners.iter().flat_map(|listener| listener.filter_chains.all());
-    chains.filter_map(|chain| match &chain.speaks {
+/// The connection managers of a listener.
+fn services_of(listener: &Listener) -> impl Iterator<Item = &Arc<Service>> {
+    listener.filter_chains.all().iter().filter_map(|chain| match &chain.speaks {
         Speaks::Http(service) => Some(service),
         Speaks::Tcp(_) => None,
     })

@@ -6,7 +6,7 @@
 //!
 //! Invariant: a configuration that cannot be used changes nothing.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::error::Error as _;
 use std::fmt;
@@ -18,6 +18,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::sync::oneshot;
+use tokio::sync::oneshot::error::TryRecvError;
 use tokio::time::Instant;
 
 use super::admin::{Reloaded, ServerState};
@@ -25,6 +26,7 @@ use super::changes::Changes;
 use super::drain::Drain;
 use super::logs::Logs;
 use super::membership::{Membership, key};
+use super::pending::{Item, Pending, Waits, is_settled, still_waiting};
 use super::rds::RouteFollower;
 use super::resources::{Handle, Interest, Sources, Subscriber, Wanted};
 use super::runtime::RuntimeSources;
@@ -34,7 +36,6 @@ use super::shards::Shards;
 use super::sockets_in_use::{Orders, SocketsInUse, Start};
 use super::subscription::{Counts, unix_millis};
 use super::{Options, StartError};
-use crate::address::Address;
 use crate::compile::{Compiled, Compiler};
 use crate::config_source::ConfigSource;
 use crate::config_source::compile::Response;
@@ -75,51 +76,6 @@ pub(super) struct Reload {
     pub(super) reply: Reply,
 }
 
-/// A configuration that is accepted, and that is put into force when its clusters are ready.
-#[derive(Debug)]
-pub(super) struct Accepted {
-    snapshot: Arc<Snapshot>,
-    /// The resources in it that did not come from the bootstrap.
-    dynamic: Dynamic,
-    /// Where runtime values come from.
-    runtime: Vec<LayerSource>,
-    /// Its own, and those of the configurations whose place it has taken.
-    orders: Vec<Orders>,
-    addresses: Vec<Vec<Address>>,
-    /// Each completes when new clusters have their hosts, or new routes and secrets are there.
-    waiting_for: Vec<oneshot::Receiver<()>>,
-    /// The configurations that were read again, its own last.
-    reads: Vec<Read>,
-}
-
-impl Accepted {
-    /// `later` takes its place.
-    fn and_then(self, later: Self) -> Self {
-        let Snapshot { listeners, clusters, routes } = &*later.snapshot;
-        let routes = self.snapshot.routes.iter().chain(routes).cloned().collect();
-        let snapshot =
-            Snapshot { listeners: listeners.clone(), clusters: clusters.clone(), routes };
-        Self {
-            snapshot: Arc::new(snapshot),
-            orders: self.orders.into_iter().chain(later.orders).collect(),
-            waiting_for: self.waiting_for.into_iter().chain(later.waiting_for).collect(),
-            reads: self.reads.into_iter().chain(later.reads).collect(),
-            dynamic: later.dynamic,
-            runtime: later.runtime,
-            addresses: later.addresses,
-        }
-    }
-
-    /// Completes when all that is new is there.
-    async fn ready(&mut self) {
-        while let Some(last) = self.waiting_for.last_mut() {
-            // An error means that the sender is gone: nothing is left to wait for.
-            drop(last.await);
-            self.waiting_for.pop();
-        }
-    }
-}
-
 /// Why a configuration cannot be accepted.
 #[derive(Debug)]
 enum Refusal {
@@ -155,7 +111,7 @@ impl From<StartError> for Refusal {
 
 /// A configuration that was read again, and who waits for it.
 #[derive(Debug)]
-struct Read {
+pub(super) struct Read {
     bootstrap: Value,
     warnings: String,
     reply: Reply,
@@ -164,7 +120,9 @@ struct Read {
 /// What happens to the shards, in turn.
 #[derive(Debug)]
 pub(super) enum Step {
-    PutIntoForce(Box<Accepted>),
+    PutIntoForce(Box<Pending>),
+    /// What this has waited for is there.
+    Ready(Item),
     /// Connections are accepted from here on.
     GoLive(oneshot::Sender<()>),
 }
@@ -189,8 +147,6 @@ pub(super) struct Reloader {
     pub(super) sockets: RefCell<SocketsInUse>,
     /// What was ordered before connections are accepted; none: they are.
     pub(super) before_live: RefCell<Option<Vec<Orders>>>,
-    /// Configurations that are accepted and not yet in force.
-    pub(super) waiting: Cell<usize>,
     pub(super) steps: UnboundedSender<Step>,
     pub(super) drain: Drain,
     /// The last one that was accepted.
@@ -233,7 +189,7 @@ impl Subscriber for Updates {
     }
 }
 
-/// How long new clusters, routes and secrets may take before a configuration is used without them.
+/// How long whoever asked for a configuration to be read again waits until all that is new in it is ready.
 const WARMING_MAX: Duration = Duration::from_secs(15);
 
 impl Reloader {
@@ -245,12 +201,12 @@ impl Reloader {
     pub(super) async fn subscribe(self: &Rc<Self>, dynamic: DynamicSources) -> io::Result<()> {
         let DynamicSources { clusters, listeners, ads: _ } = dynamic;
         self.follow(Kind::Clusters, clusters, "cluster_manager.cds.").await?;
-        let (followed, answered) =
-            self.sources.first_answers(|| self.routes.follow(&self.running.snapshot()));
-        followed?;
+        let routes = self.routes.follow(&self.running.snapshot())?;
         self.follow(Kind::Listeners, listeners, "listener_manager.lds.").await?;
-        // An error means that the sender is gone: all are answered.
-        drop(answered.await);
+        for (_, answered) in routes {
+            // An error means that the sender is gone: all are answered.
+            drop(answered.await);
+        }
         Ok(())
     }
 
@@ -344,28 +300,75 @@ impl Reloader {
         }
         self.compiler.commit(in_force);
         self.show_accepted(dynamic.clone());
-        *self.accepted.borrow_mut() = Arc::clone(&snapshot);
+        let before = self.accepted.replace(Arc::clone(&snapshot));
         self.running.change(|changing| changing.accepted = Arc::clone(&snapshot));
         // At once: a management server may send with its next response what these refer to.
-        let hosts = self.membership.follow(&snapshot.clusters);
-        let (followed, routes) = self.sources.first_answers(|| self.routes.follow(&snapshot));
-        if let Err(error) = followed {
-            tracing::error!(target: "config", "routes cannot be followed: {error}");
-        }
-        self.waiting.set(self.waiting.get() + 1);
-        let addresses = self.sockets.borrow().addresses(&snapshot);
-        let accepted = Accepted {
-            snapshot,
+        let waits = self.waits(&before, &snapshot, secrets);
+        let pending = Pending {
+            target: snapshot,
             dynamic,
             runtime,
-            orders: vec![orders],
-            addresses,
-            waiting_for: vec![secrets, hosts, routes],
+            orders,
+            unready: waits.keys().copied().collect(),
+            since: self.running.snapshot(),
             reads: read.into_iter().map(|read| *read).collect(),
         };
         // The receiver lives as long as the process serves.
-        let _ended = self.steps.send(Step::PutIntoForce(Box::new(accepted)));
+        let _ended = self.steps.send(Step::PutIntoForce(Box::new(pending)));
+        for (item, waits) in waits {
+            let steps = self.steps.clone();
+            drop(tokio::task::spawn_local(async move {
+                for wait in waits {
+                    // An error means that the sender is gone: nothing is left to wait for.
+                    drop(wait.await);
+                }
+                let _ended = steps.send(Step::Ready(item));
+            }));
+        }
         Ok(())
+    }
+
+    /// What the clusters and listeners wait for that are new in a configuration.
+    fn waits(
+        &self,
+        before: &Snapshot,
+        snapshot: &Snapshot,
+        secrets: oneshot::Receiver<()>,
+    ) -> Waits {
+        let mut waits = Waits::new();
+        for (cluster, ready) in self.membership.follow(&snapshot.clusters) {
+            waits.entry(Item::cluster(&cluster)).or_default().push(ready);
+        }
+        match self.routes.follow(snapshot) {
+            Ok(listeners) => {
+                for (listener, ready) in listeners {
+                    waits.entry(Item::listener(&listener)).or_default().push(ready);
+                }
+            }
+            Err(error) => {
+                tracing::error!(target: "config", "routes cannot be followed: {error}");
+            }
+        }
+        let known: HashSet<Item> = items(before).collect();
+        let new: Vec<Item> = items(snapshot).filter(|item| !known.contains(item)).collect();
+        // All that is new waits for the secrets that are new with it.
+        let (mut tell, mut told) = (Vec::new(), Vec::new());
+        for _ in &new {
+            let (sender, receiver) = oneshot::channel();
+            tell.push(sender);
+            told.push(receiver);
+        }
+        let mut secrets = secrets;
+        if matches!(secrets.try_recv(), Err(TryRecvError::Empty)) {
+            drop(tokio::task::spawn_local(async move {
+                drop(secrets.await);
+                drop::<Vec<oneshot::Sender<()>>>(tell);
+            }));
+            for (item, receiver) in new.into_iter().zip(told) {
+                waits.entry(item).or_default().push(receiver);
+            }
+        }
+        still_waiting(waits)
     }
 
     fn prepare(&self, snapshot: &Snapshot) -> Result<Orders, Refusal> {
@@ -377,101 +380,128 @@ impl Reloader {
         Ok(self.sockets.borrow_mut().change(snapshot, &self.options, Start::Later)?)
     }
 
-    /// Does what was accepted, in turn, forever. While the clusters of one configuration become ready, the next
-    /// one takes its place.
+    /// Does what was accepted, in turn, forever.
     pub(super) async fn take_steps(self: Rc<Self>, mut steps: UnboundedReceiver<Step>) {
-        let mut next = None;
+        let mut pending: Option<Pending> = None;
+        let mut go_live = None;
+        let mut until = Instant::now();
         loop {
-            let Some(step) = (match next.take() {
-                Some(step) => Some(step),
-                None => steps.recv().await,
-            }) else {
-                return;
+            let is_waited_for = pending.as_ref().is_some_and(|it| !it.reads.is_empty());
+            let step = tokio::select! {
+                step = steps.recv() => step,
+                () = tokio::time::sleep_until(until), if is_waited_for => {
+                    self.answer(pending.as_mut());
+                    continue;
+                }
             };
-            match step {
-                Step::PutIntoForce(accepted) => {
-                    next = self.warm_and_put_into_force(*accepted, &mut steps).await;
+            let mut next = step;
+            let Some(_) = next else { return };
+            // Whatever else has come meanwhile is put into force together.
+            while let Some(step) = next {
+                match step {
+                    Step::PutIntoForce(later) => {
+                        until = Instant::now() + WARMING_MAX;
+                        pending = Some(match pending.take() {
+                            Some(pending) => pending.and_then(*later),
+                            None => *later,
+                        });
+                    }
+                    Step::Ready(item) => {
+                        pending.as_mut().map(|pending| pending.unready.remove(&item));
+                    }
+                    Step::GoLive(done) => go_live = Some(done),
                 }
-                Step::GoLive(done) => {
-                    self.go_live();
-                    // Whoever waits has given up if the process ends.
-                    let _waits = done.send(());
-                }
+                next = steps.try_recv().ok();
+            }
+            if let Some(mut current) = pending.take() {
+                self.put_into_force(&mut current);
+                pending = Some(current).filter(|pending| !pending.unready.is_empty());
+            }
+            if pending.is_none()
+                && let Some(done) = go_live.take()
+            {
+                self.go_live();
+                // Whoever waits has given up if the process ends.
+                let _waits = done.send(());
             }
         }
     }
 
-    /// Returns the step that came in between, if it has to be done after this one.
-    async fn warm_and_put_into_force(
-        &self,
-        mut accepted: Accepted,
-        steps: &mut UnboundedReceiver<Step>,
-    ) -> Option<Step> {
-        let until = Instant::now() + WARMING_MAX;
-        let mut next = None;
-        loop {
-            tokio::select! {
-                biased;
-                () = accepted.ready() => break,
-                () = tokio::time::sleep_until(until) => {
-                    tracing::warn!(target: "config", "new clusters, routes or secrets are not there yet; the configuration is used without them");
-                    break;
-                }
-                step = steps.recv(), if next.is_none() => match step {
-                    Some(Step::PutIntoForce(later)) => accepted = accepted.and_then(*later),
-                    Some(go_live) => next = Some(go_live),
-                    None => break,
-                },
-            }
-        }
-        self.put_into_force(accepted);
-        next
+    /// Whoever has asked for a configuration does not wait for all that is new in it any longer.
+    fn answer(&self, pending: Option<&mut Pending>) {
+        let Some(pending) = pending else { return };
+        tracing::warn!(target: "config", "new clusters, routes or secrets are not there yet; what needs them is used when they are");
+        self.tell(pending);
     }
 
-    fn put_into_force(&self, accepted: Accepted) {
-        let Accepted { snapshot, dynamic, runtime, orders, addresses, waiting_for: _, reads } =
-            accepted;
-        self.waiting.set(self.waiting.get().saturating_sub(orders.len()));
-        let changes = Changes::between(&self.running.snapshot(), &snapshot);
-        let clusters = snapshot.clusters.clone();
+    /// Puts into force what is ready.
+    fn put_into_force(&self, pending: &mut Pending) {
+        let now = self.running.snapshot();
+        let used = Arc::new(pending.usable(&now));
+        let target = Arc::clone(&pending.target);
+        let changes = Changes::between(&now, &used);
+        let settled = is_settled(&target.listeners, &used.listeners, |it| it.name.clone());
+        let settled_clusters = is_settled(&target.clusters, &used.clusters, |it| it.name.clone());
         let mut drain = Vec::new();
+        let clusters = used.clusters.clone();
+        let (dynamic, addresses) =
+            (pending.dynamic.clone(), self.sockets.borrow().addresses(&used));
         let hosts: HashMap<_, _> = self.running.change(|changing| {
-            drain = changing.loaded.put_into_force(dynamic);
-            changing.snapshot = Arc::clone(&snapshot);
+            drain = changing.loaded.put_into_force(dynamic, |kind, name| match kind {
+                Kind::Clusters => settled_clusters(name),
+                Kind::Listeners => settled(name),
+            });
+            changing.snapshot = Arc::clone(&used);
             changing.addresses = addresses;
             clusters.iter().map(|it| (key(it), changing.hosts_of(it))).collect()
         });
-        for RouteChange { service, table } in &snapshot.routes {
+        for RouteChange { service, table } in &used.routes {
             service.routes.replace(Arc::clone(table));
         }
+        let installed = Arc::clone(&used);
         // In one errand, so that no request finds a cluster without its hosts.
         self.shards.send_to_all(move |shard| {
-            snapshot.install(shard, |cluster| hosts.get(&key(cluster)).map(Arc::clone));
+            installed.install(shard, |cluster| hosts.get(&key(cluster)).map(Arc::clone));
         });
+        // They are with the shards now.
+        pending.target = Arc::new(Snapshot {
+            listeners: target.listeners.clone(),
+            clusters: target.clusters.clone(),
+            routes: Vec::new(),
+        });
+        let orders = pending.orders.take(settled);
         match &mut *self.before_live.borrow_mut() {
-            Some(waiting) => waiting.extend(orders),
+            Some(waiting) => waiting.push(orders),
             // Nobody listens any more: new sockets are closed.
             None if self.drain.has_stopped() => {}
-            None => orders.into_iter().for_each(|orders| orders.carry_out(&self.shards)),
+            None => orders.carry_out(&self.shards),
         }
-        // The next one may have what this one lacks.
-        if self.waiting.get() == 0 {
-            self.membership.retain(&clusters);
-            self.routes.retain(&self.running.snapshot());
-            let kept: HashSet<_> = clusters.iter().map(key).collect();
-            self.running.change(|changing| changing.hosts.retain(|key, _| kept.contains(key)));
-        }
+        let all: Vec<_> = clusters.iter().chain(&target.clusters).cloned().collect();
+        self.membership.retain(&all);
+        self.routes.retain([&used, &target]);
+        let kept: HashSet<_> = all.iter().map(key).collect();
+        self.running.change(|changing| changing.hosts.retain(|key, _| kept.contains(key)));
         self.count(&changes);
         self.count_warming();
         if !changes.gone.is_empty() || !drain.is_empty() {
             drop(tokio::task::spawn_local(self.close_later(&changes, drain)));
         }
-        if reads.is_empty() {
-            tracing::info!(target: "config", "dynamic resources have changed: {changes}");
+        if pending.reads.is_empty() {
+            if changes.any() {
+                tracing::info!(target: "config", "dynamic resources have changed: {changes}");
+            }
         } else {
-            self.set_runtime(runtime);
+            self.set_runtime(pending.runtime.clone());
+            if pending.unready.is_empty() {
+                self.tell(pending);
+            }
         }
-        for read in reads {
+    }
+
+    /// Says what has become of configurations that were read again.
+    fn tell(&self, pending: &mut Pending) {
+        let changes = Changes::between(&pending.since, &pending.target);
+        for read in std::mem::take(&mut pending.reads) {
             let Read { bootstrap, warnings, reply } = read;
             tracing::info!(target: "config", "the configuration is read again: {changes}");
             self.running.change(|changing| changing.show_bootstrap(bootstrap));
@@ -565,6 +595,12 @@ impl Reloader {
             shards.send_to_all(move |shard| Listeners::of(shard).close(&listeners));
         }
     }
+}
+
+/// The clusters and listeners of a configuration.
+fn items(snapshot: &Snapshot) -> impl Iterator<Item = Item> {
+    let clusters = snapshot.clusters.iter().map(Item::cluster);
+    clusters.chain(snapshot.listeners.iter().map(Item::listener))
 }
 
 /// The error with its cause, as a line.

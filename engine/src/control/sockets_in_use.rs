@@ -37,7 +37,8 @@ struct Open {
 pub(super) struct Orders {
     /// Sockets that accept for another listener.
     given: Vec<(u64, Arc<Listener>)>,
-    closed: Vec<u64>,
+    /// Sockets, and the names of their listeners.
+    closed: Vec<(u64, String)>,
     new: Vec<(Open, Vec<OwnedFd>)>,
     is_started: bool,
 }
@@ -79,7 +80,7 @@ impl SocketsInUse {
                 kept.push(Open { listener: Arc::clone(listener), ..open.clone() });
             }
         }
-        orders.closed = left.iter().map(|open| open.id).collect();
+        orders.closed = left.iter().map(|open| (open.id, open.listener.name.clone())).collect();
         if options.port_use == PortUse::Exclusive {
             // What this process has itself is replaced.
             let is_ours = |address| self.open.iter().any(|open| open.at.address == address);
@@ -117,13 +118,48 @@ impl SocketsInUse {
 }
 
 impl Orders {
+    /// These, then later ones. What was to be opened and is not wanted any more is closed at once.
+    pub(super) fn and_then(mut self, later: Self) -> Self {
+        for (id, listener) in later.given {
+            match self.new.iter_mut().find(|(open, _)| open.id == id) {
+                Some((open, _)) => open.listener = listener,
+                None => {
+                    self.given.retain(|(given, _)| *given != id);
+                    self.given.push((id, listener));
+                }
+            }
+        }
+        for (id, name) in later.closed {
+            let before = self.new.len();
+            self.new.retain(|(open, _)| open.id != id);
+            if self.new.len() == before {
+                self.given.retain(|(given, _)| *given != id);
+                self.closed.push((id, name));
+            }
+        }
+        self.new.extend(later.new);
+        self.is_started &= later.is_started;
+        self
+    }
+
+    /// Takes those for listeners that are settled.
+    pub(super) fn take(&mut self, is_settled: impl Fn(&str) -> bool) -> Self {
+        let is_settled = &is_settled;
+        Self {
+            given: self.given.extract_if(.., |(_, it)| is_settled(&it.name)).collect(),
+            closed: self.closed.extract_if(.., |(_, name)| is_settled(name)).collect(),
+            new: self.new.extract_if(.., |(it, _)| is_settled(&it.listener.name)).collect(),
+            is_started: self.is_started,
+        }
+    }
+
     /// Makes the shards do it. They have the listeners already.
     pub(super) fn carry_out(self, shards: &Shards) {
         let Self { given, closed, new, is_started } = self;
         for (id, listener) in given {
             shards.send_to_all(move |shard| Listeners::of(shard).give_socket(id, &listener));
         }
-        for id in closed {
+        for (id, _) in closed {
             shards.send_to_all(move |shard| Listeners::of(shard).close_socket(id));
         }
         for (Open { id, listener, at, bound }, sockets) in new {

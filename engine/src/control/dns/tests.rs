@@ -197,7 +197,11 @@ impl Harness {
             let _control = control.enter();
             membership.follow(&clusters)
         };
-        let initialized = async { drop(initialized.await) };
+        let initialized = async {
+            for (_, ready) in initialized {
+                drop(ready.await);
+            }
+        };
         Self { runtime, clusters, published, initialized: Some(Box::pin(initialized)), control }
     }
 
