@@ -250,6 +250,36 @@ fn a_processor_replaces_messages() {
 }
 
 #[test]
+fn what_is_replaced_stays_on_no_connection() {
+    let Some(processor) = Service::start("ext_proc") else { return };
+    // What it owes of its response is nobody else's response.
+    let origin = Origin::that_stalls_after_headers();
+    let proxy = proxy_asking(&processor, &origin, "");
+    for _ in 0..2 {
+        assert_eq!(ask(&proxy, "replace", "").text(), "another answer");
+    }
+    assert_eq!(proxy.stat("cluster.service.upstream_cx_total"), 2);
+    // What a client sends after its request was replaced is not its next request.
+    let origin = Origin::that_answers();
+    let proxy = proxy_asking(&processor, &origin, "");
+    let mut client = proxy.connect();
+    let head = "POST / HTTP/1.1\r\nhost: example\r\nx-do: replace\r\ncontent-length: 60\r\n\r\n";
+    client.send(format!("{head}GET /smuggled HTTP/1.1\r\n"));
+    let response = client.response();
+    assert_eq!(response.header("connection").as_deref(), Some("close"));
+    assert_eq!(response.text(), "another answer");
+    client.send("host: example\r\n\r\n");
+    client.is_closed();
+    assert!(origin.seen().iter().all(|request| !request.start_line.contains("smuggled")));
+    // A response to HEAD has no body, whoever makes it.
+    let mut client = proxy.connect();
+    for _ in 0..2 {
+        client.send("HEAD / HTTP/1.1\r\nhost: example\r\nx-do: replace\r\n\r\n");
+        assert_eq!(client.response_to("HEAD").status(), 200);
+    }
+}
+
+#[test]
 fn a_processor_asks_for_another_mode() {
     let Some(mut processor) = Service::start("ext_proc") else { return };
     let origin = Origin::that_echoes();

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 
 use crate::http::header_key_format::AsReceived;
-use crate::http::{RequestHead, ResponseHead};
+use crate::http::{Method, RequestHead, ResponseHead};
 use crate::limits;
 use crate::shard::clock::Millis;
 
@@ -53,6 +53,18 @@ enum Room {
     /// What a decoded request takes, and nothing for the response before it comes: a client may have many
     /// streams that wait.
     ToDecode,
+}
+
+impl Heads {
+    /// Whether the response has no body, whatever its head says.
+    #[must_use]
+    pub const fn has_no_body(&self) -> bool {
+        //= rfc9112#6.3
+        // "Any response to a HEAD request and any response with a 1xx (Informational), 204 (No Content), or 304
+        // (Not Modified) status code is always terminated by the first empty line after the header fields".
+        matches!(self.request.method, Method::Head)
+            || matches!(self.response.status, 100..=199 | 204 | 304)
+    }
 }
 
 impl HeadsPool {

@@ -61,11 +61,14 @@ pub(super) async fn deliver<C: ClientEnd>(
     let limit = exchange.core.service().buffer_limit;
     let buffers = exchange.core.shard.buffers;
     let mut down = Outlet::new(length_for_client, framing, out, limit, buffers);
-    let begun = if held {
+    // A filter has made it a response that has no body: what the origin sends of one is dropped with its connection.
+    let is_dropped = length_for_client == BodyLength::None && length != BodyLength::None;
+    let begun = if held || is_dropped {
         Ok(())
     } else {
         exchange.begin_response_body(&mut origin, length, trailers, &mut down)
     };
+    let origin_stays = origin_stays && !is_dropped;
     let mut relayed = match begun {
         Ok(()) => relay(exchange, &mut origin, &mut down, upload).await,
         Err(fault) => Err(Broken::Response(fault)),
@@ -125,12 +128,13 @@ fn complete<C: ClientEnd>(
     let by = if length == BodyLength::UntilClose { ClosedBy::Host } else { ClosedBy::Us };
     if !upload.is_done() {
         origin.close(by);
-    } else if origin_stays && !has_surplus {
+    } else if origin_stays && !has_surplus && origin.has_ended() {
         give_back(&exchange.core, origin);
     } else {
         origin.finish(by);
     }
-    if upload.has_ended() { Ended::Whole } else { Ended::Early }
+    let is_received = upload.has_ended() && exchange.client.has_received_all();
+    if is_received { Ended::Whole } else { Ended::Early }
 }
 
 /// Receives the body of a response whose head is held up in the filters, until the head has passed them.
@@ -290,11 +294,12 @@ async fn relay<C: ClientEnd>(
         }
         if ready.timed_out {
             exchange.core.record.bytes_sent = down.taken_bytes();
-            let checked = exchange.check_deadlines();
-            if checked.is_err() && flush == Flush::Timed {
-                return Err(Broken::Unflushed);
+            match exchange.check_deadlines() {
+                Err(Interrupted::Deadline(Timer::StreamIdle)) if flush == Flush::Timed => {
+                    return Err(Broken::Unflushed);
+                }
+                checked => checked?,
             }
-            checked?;
             if !ready.has_io() {
                 continue;
             }

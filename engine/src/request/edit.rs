@@ -377,7 +377,7 @@ impl<C: ClientEnd> Exchange<'_, C> {
         length: BodyLength,
         attempts: Option<u32>,
     ) {
-        if !self.core.is_complete() {
+        if !self.core.is_complete() || !self.client.has_received_all() {
             self.client.close_after(Closing::AfterResponse);
         }
         // Filters do not see what passes a tunnel.

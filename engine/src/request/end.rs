@@ -71,6 +71,9 @@ pub trait ClientEnd {
     /// Ready when the client has disconnected; asked only during a wait for neither direction.
     fn poll_gone(&self, cx: &Context<'_>) -> Poll<()>;
 
+    /// Whether all of the request's body has been received. Filters may end it earlier for the origin.
+    fn has_received_all(&self) -> bool;
+
     /// Whether [`Self::receive_ahead`] can receive anything.
     fn listens_ahead(&self) -> bool {
         false

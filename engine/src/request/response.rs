@@ -196,12 +196,12 @@ impl<C: ClientEnd> Exchange<'_, C> {
             || core.heads.request.method == Method::Connect;
         // As in Envoy, a request that the codec rejects counts as incomplete.
         let is_malformed = reply.flags.has(Flag::DownstreamProtocolError);
-        let is_early = !core.is_complete() || is_malformed;
+        let is_early = !core.is_complete() || is_malformed || !client.has_received_all();
         if is_early {
             core.count_early_response();
             client.close_after(Closing::AfterResponse);
         }
-        if lingers {
+        if lingers || !client.has_received_all() {
             client.close_after(Closing::Lingering);
         }
         reply.begin(&mut core.heads.response);
@@ -262,7 +262,7 @@ impl<C: ClientEnd> Exchange<'_, C> {
         let mut flags = core.flags;
         reply.flags.iter().for_each(|flag| flags.set(flag));
         reply.flags = flags;
-        let is_early = !core.is_complete();
+        let is_early = !core.is_complete() || !client.has_received_all();
         if is_early {
             client.close_after(Closing::Lingering);
         }

@@ -244,6 +244,11 @@ impl Connection {
     }
 
     #[inline]
+    pub(super) fn has_ended(&self) -> bool {
+        self.open.inlet.has_ended()
+    }
+
+    #[inline]
     pub(super) fn has_surplus(&self) -> bool {
         !self.open.inlet.surplus().is_empty()
     }

@@ -266,6 +266,17 @@ impl Origin {
         }
     }
 
+    /// Whether all of the response has been received. Filters may end it earlier for the client.
+    #[must_use]
+    #[inline]
+    pub fn has_ended(&self) -> bool {
+        match self {
+            Self::Http1(connection) => connection.has_ended(),
+            // A stream that has not ended is reset when it is given back.
+            Self::Http2(_) => true,
+        }
+    }
+
     /// Whether the connection has carried a request before the current one.
     #[must_use]
     #[inline]

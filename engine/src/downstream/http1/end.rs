@@ -139,6 +139,11 @@ impl ClientEnd for End<'_> {
     }
 
     #[inline]
+    fn has_received_all(&self) -> bool {
+        self.inlet.has_ended()
+    }
+
+    #[inline]
     fn poll_gone(&self, cx: &Context<'_>) -> Poll<()> {
         self.wire.transport.poll_broken(cx)
     }
@@ -316,13 +321,10 @@ impl ClientEnd for End<'_> {
 
     #[inline]
     fn finish(&self, ended: Ended) -> After {
-        let continues = ended == Ended::Whole && self.persistence == Persistence::KeepAlive;
-        debug_assert!(
-            !continues || self.inlet.has_ended(),
-            "the next request begins after this one"
-        );
         match (ended, self.persistence, self.end_of_body) {
-            (Ended::Whole, Persistence::KeepAlive, _) => After::Next,
+            // The next request begins after this one, and never within it.
+            (Ended::Whole, Persistence::KeepAlive, _) if self.inlet.has_ended() => After::Next,
+            (Ended::Whole, Persistence::KeepAlive, _) => After::Linger,
             (Ended::Whole, Persistence::Close, _) => After::Close,
             (Ended::Whole, Persistence::Linger, _) | (Ended::Early, ..) => After::Linger,
             (Ended::Cut, _, EndOfBody::Close) => After::Reset,

@@ -125,6 +125,10 @@ impl ClientEnd for End<'_> {
         self.trailers = if rules.kept { Trailers::Kept } else { Trailers::Dropped };
     }
 
+    fn has_received_all(&self) -> bool {
+        self.body == Body::Ended
+    }
+
     fn take_at_hand(&mut self, to: &mut impl Intake) -> Result<(), Fault> {
         self.take(to).map(drop)
     }

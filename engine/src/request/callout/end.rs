@@ -77,6 +77,10 @@ impl ClientEnd for End<'_> {
 
     fn set_trailer_rules(&mut self, _rules: TrailerRules) {}
 
+    fn has_received_all(&self) -> bool {
+        self.body == Body::Ended
+    }
+
     fn take_at_hand(&mut self, to: &mut impl Intake) -> Result<(), Fault> {
         self.pull(to).map(drop)
     }

@@ -67,7 +67,12 @@ impl Core<'_> {
     /// How the body of the response ends for the client.
     #[inline(always)]
     pub(in crate::request) fn length_for_client(&self, length: BodyLength) -> BodyLength {
-        self.filters.as_ref().map_or(length, |active| active.length_for_client(length))
+        match &self.filters {
+            None => length,
+            // Whatever filters make of it: the client would take the body for its next response.
+            Some(_) if self.heads.has_no_body() => BodyLength::None,
+            Some(active) => active.length_for_client(length),
+        }
     }
 
     /// Whether the head of the response is held up in the filters.
@@ -422,6 +427,7 @@ impl<C: ClientEnd> Exchange<'_, C> {
         let Self { client, core } = self;
         response::finish(core.given, core.heads);
         let data = reply.body_for(Some(&core.heads.request)).to_vec();
+        let has_body = !core.heads.has_no_body();
         let length = core.length_for_client(BodyLength::Length(data.len() as u64));
         let body = match length {
             BodyLength::Chunked => ResponseBody::Relayed(BodyLength::Chunked),
@@ -436,7 +442,10 @@ impl<C: ClientEnd> Exchange<'_, C> {
             ReplyBody::Held => Piece::default(),
             ReplyBody::InReply => Piece { data, end: Some(Vec::new()) },
         };
-        let mut sent = core.pass(Way::Response, piece, &mut down).map_err(|_| Failed::ClientGone);
+        let mut sent = Ok(());
+        if has_body {
+            sent = core.pass(Way::Response, piece, &mut down).map_err(|_| Failed::ClientGone);
+        }
         if sent.is_ok() {
             sent = self.send_rest(&mut down).await;
         }
