@@ -112,6 +112,8 @@ mod service_manager;
 mod stats;
 #[cfg(test)]
 mod stats_config;
+
+mod stats_sinks;
 #[cfg(test)]
 mod tcp;
 #[cfg(test)]

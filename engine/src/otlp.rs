@@ -98,6 +98,140 @@ pub struct ResourceLogs {
     pub scope_logs: Vec<Vec<u8>>,
 }
 
+/// `opentelemetry.proto.collector.metrics.v1.ExportMetricsServiceRequest`
+#[derive(Clone, PartialEq, Message)]
+pub struct ExportMetrics {
+    /// The metrics of one resource.
+    #[prost(message, repeated, tag = "1")]
+    pub resource_metrics: Vec<ResourceMetrics>,
+}
+
+/// `opentelemetry.proto.metrics.v1.ResourceMetrics`
+#[derive(Clone, PartialEq, Message)]
+pub struct ResourceMetrics {
+    /// What the metrics are of.
+    #[prost(message, optional, tag = "1")]
+    pub resource: Option<Resource>,
+    /// The metrics.
+    #[prost(message, repeated, tag = "2")]
+    pub scope_metrics: Vec<ScopeMetrics>,
+}
+
+/// `opentelemetry.proto.metrics.v1.ScopeMetrics`
+#[derive(Clone, PartialEq, Message)]
+pub struct ScopeMetrics {
+    /// The metrics.
+    #[prost(message, repeated, tag = "2")]
+    pub metrics: Vec<Metric>,
+}
+
+/// `opentelemetry.proto.metrics.v1.Metric`
+#[derive(Clone, PartialEq, Message)]
+pub struct Metric {
+    /// The name.
+    #[prost(string, tag = "1")]
+    pub name: String,
+    /// The values.
+    #[prost(oneof = "MetricData", tags = "5, 7, 9")]
+    pub data: Option<MetricData>,
+}
+
+/// What the values of a metric are.
+#[derive(Clone, PartialEq, prost::Oneof)]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum MetricData {
+    #[prost(message, tag = "5")]
+    Gauge(Gauge),
+    #[prost(message, tag = "7")]
+    Sum(Sum),
+    #[prost(message, tag = "9")]
+    Histogram(Histogram),
+}
+
+/// `opentelemetry.proto.metrics.v1.Gauge`
+#[derive(Clone, PartialEq, Message)]
+pub struct Gauge {
+    /// The values.
+    #[prost(message, repeated, tag = "1")]
+    pub data_points: Vec<DataPoint>,
+}
+
+/// `opentelemetry.proto.metrics.v1.Sum`
+#[derive(Clone, PartialEq, Message)]
+pub struct Sum {
+    /// The values.
+    #[prost(message, repeated, tag = "1")]
+    pub data_points: Vec<DataPoint>,
+    /// 1: since the last one; 2: since the start.
+    #[prost(int32, tag = "2")]
+    pub temporality: i32,
+    /// Whether it only grows.
+    #[prost(bool, tag = "3")]
+    pub is_monotonic: bool,
+}
+
+/// `opentelemetry.proto.metrics.v1.NumberDataPoint`
+#[derive(Clone, PartialEq, Message)]
+pub struct DataPoint {
+    /// When it has begun, in nanoseconds since 1970.
+    #[prost(fixed64, tag = "2")]
+    pub start_time_unix_nano: u64,
+    /// When it was read.
+    #[prost(fixed64, tag = "3")]
+    pub time_unix_nano: u64,
+    /// The value.
+    #[prost(oneof = "Value", tags = "6")]
+    pub value: Option<Value>,
+    /// Its tags.
+    #[prost(message, repeated, tag = "7")]
+    pub attributes: Vec<KeyValue>,
+}
+
+/// The value of a point.
+#[derive(Clone, Copy, PartialEq, prost::Oneof)]
+pub enum Value {
+    /// A whole number.
+    #[prost(sfixed64, tag = "6")]
+    Int(i64),
+}
+
+/// `opentelemetry.proto.metrics.v1.Histogram`
+#[derive(Clone, PartialEq, Message)]
+pub struct Histogram {
+    /// The values.
+    #[prost(message, repeated, tag = "1")]
+    pub data_points: Vec<HistogramPoint>,
+    /// As of a sum.
+    #[prost(int32, tag = "2")]
+    pub temporality: i32,
+}
+
+/// `opentelemetry.proto.metrics.v1.HistogramDataPoint`
+#[derive(Clone, PartialEq, Message)]
+pub struct HistogramPoint {
+    /// When it has begun, in nanoseconds since 1970.
+    #[prost(fixed64, tag = "2")]
+    pub start_time_unix_nano: u64,
+    /// When it was read.
+    #[prost(fixed64, tag = "3")]
+    pub time_unix_nano: u64,
+    /// How many values there are.
+    #[prost(fixed64, tag = "4")]
+    pub count: u64,
+    /// Their sum.
+    #[prost(double, optional, tag = "5")]
+    pub sum: Option<f64>,
+    /// How many are in each bucket; the last one has no bound.
+    #[prost(fixed64, repeated, tag = "6")]
+    pub bucket_counts: Vec<u64>,
+    /// The upper bounds of the other buckets.
+    #[prost(double, repeated, tag = "7")]
+    pub explicit_bounds: Vec<f64>,
+    /// Its tags.
+    #[prost(message, repeated, tag = "9")]
+    pub attributes: Vec<KeyValue>,
+}
+
 impl KeyValue {
     /// A text with its key.
     #[must_use]

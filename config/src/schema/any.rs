@@ -154,6 +154,7 @@ any! {
     Maglev = "envoy.extensions.load_balancing_policies.maglev.v3.Maglev",
     MetadataFormatter = "envoy.extensions.formatter.metadata.v3.Metadata",
     MetadataInputMatcher = "envoy.extensions.matching.input_matchers.metadata.v3.Metadata",
+    MetricsServiceConfig = "envoy.config.metrics.v3.MetricsServiceConfig",
     NetworkDirectResponse = "envoy.extensions.filters.network.direct_response.v3.Config",
     NetworkLocalRateLimit = "envoy.extensions.filters.network.local_ratelimit.v3.LocalRateLimit",
     NetworkRbac = "envoy.extensions.filters.network.rbac.v3.RBAC",
@@ -163,6 +164,7 @@ any! {
     OmitHostMetadata = "envoy.extensions.retry.host.omit_host_metadata.v3.OmitHostMetadataConfig",
     OpenTelemetryAccessLogConfig =
         "envoy.extensions.access_loggers.open_telemetry.v3.OpenTelemetryAccessLogConfig",
+    OpenTelemetrySink = "envoy.extensions.stat_sinks.open_telemetry.v3.SinkConfig",
     OriginalDst = "envoy.extensions.filters.listener.original_dst.v3.OriginalDst",
     OriginalDstCluster = "envoy.extensions.clusters.original_dst.v3.OriginalDstCluster",
     OverrideHost = "envoy.extensions.load_balancing_policies.override_host.v3.OverrideHost",

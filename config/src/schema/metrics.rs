@@ -1,6 +1,9 @@
 //! `envoy/config/metrics/v3`.
 
-use super::{Address, Any, ListStringMatcher, StringMatcher, schema};
+use super::{
+    Address, Any, ApiVersion, GrpcService, HttpService, ListStringMatcher, StringMatcher, schema,
+    schema_enum,
+};
 
 schema! {
     const METRICS;
@@ -37,6 +40,26 @@ schema! {
         typed_config: Option<Any>,
     }
 
+    struct MetricsServiceConfig = "envoy.config.metrics.v3.MetricsServiceConfig" {
+        grpc_service: Option<GrpcService>,
+        transport_api_version: ApiVersion,
+        report_counters_as_deltas: Option<bool>,
+        emit_tags_as_labels: bool,
+        histogram_emit_mode: HistogramEmitMode,
+        batch_size: u32,
+    }
+
+    struct OpenTelemetrySink = "envoy.extensions.stat_sinks.open_telemetry.v3.SinkConfig" {
+        grpc_service: Option<GrpcService>,
+        http_service: Option<HttpService>,
+        report_counters_as_deltas: bool,
+        report_histograms_as_deltas: bool,
+        emit_tags_as_attributes: Option<bool>,
+        use_tag_extracted_name: Option<bool>,
+        prefix: String,
+        max_data_points_per_request: u32,
+    }
+
     struct StatsdSink = "envoy.config.metrics.v3.StatsdSink" {
         address: Option<Address>,
         tcp_cluster_name: Option<String>,
@@ -47,5 +70,11 @@ schema! {
         address: Option<Address>,
         prefix: String,
         max_bytes_per_datagram: Option<u64>,
+    }
+}
+
+schema_enum! {
+    enum HistogramEmitMode = "envoy.config.metrics.v3.HistogramEmitMode" {
+        SummaryAndHistogram, Summary, Histogram,
     }
 }

@@ -248,6 +248,10 @@ async fn serve(
     //= envoy: values are loaded twice at the start
     (0..2).for_each(|_| values.count(values.layers.read()));
     let secrets = compiler.secrets().ok_or_else(|| io::Error::other("nothing is compiled"))?;
+    let proxy = stats_sinks::Proxy {
+        node: identity.encoded().unwrap_or_default(),
+        version: options.version.clone(),
+    };
     logs.send_remotely(RemoteLogs::new(&identity, &running, &shards), compiler.files());
     let servers = xds::Client::new(dynamic.ads.clone(), identity, &running, &registry);
     let sources = Rc::new(Sources::new(servers));
@@ -265,7 +269,7 @@ async fn serve(
         drop(tokio::task::spawn_local(admin::serve(Arc::clone(&admin), listener)));
     }
     let (stats, flushed) = (Arc::clone(&registry), admin.flushed());
-    let sinks = stats_sinks::run(stats_sinks, stats, Arc::clone(&running), flushed);
+    let sinks = stats_sinks::run(stats_sinks, proxy, stats, Arc::clone(&running), flushed);
     flush_stats(admin, stats_flush, sinks);
     let endpoints = Endpoints::new(Arc::clone(&registry), Rc::clone(&sources));
     let membership = membership(&running, &shards, endpoints)?;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::stats::Registry;
 use crate::stats::reading::{Listed, Name, Value};
 use crate::stats::rules::Rules;
-use crate::stats::summary::Values;
+use crate::stats::summary::{QUANTILES, Summary, Values};
 use crate::stats::tags;
 
 /// A flush in progress, in steps of one scope each.
@@ -38,7 +38,7 @@ impl Flush {
                     }
                     Value::Text(_) => {}
                     Value::Histogram(summary) => {
-                        let values = Amount::Histogram(Recorded(&summary.interval));
+                        let values = Amount::Histogram(Recorded(summary));
                         self.visit(&*scope, reading.name, values, visit);
                     }
                 }
@@ -79,6 +79,35 @@ pub struct Sample<'a> {
 }
 
 impl Sample<'_> {
+    /// How the values since the last flush are distributed; none: it is no histogram.
+    #[must_use]
+    pub fn interval(&self) -> Option<Distribution> {
+        self.distribution(|summary| &summary.interval)
+    }
+
+    /// How the values since the start are distributed; none: it is no histogram.
+    #[must_use]
+    pub fn cumulative(&self) -> Option<Distribution> {
+        self.distribution(|summary| &summary.cumulative)
+    }
+
+    fn distribution(&self, of: impl Fn(&Summary) -> &Values) -> Option<Distribution> {
+        let Amount::Histogram(Recorded(summary)) = &self.amount else { return None };
+        let values = of(summary);
+        let bounds = self.rules.bounds(&self.name);
+        let quantiles = QUANTILES.iter().map(|quantile| quantile.quantile);
+        Some(Distribution {
+            count: values.count(),
+            sum: values.sum(),
+            quantiles: quantiles.zip(values.quantiles()).collect(),
+            buckets: bounds
+                .iter()
+                .map(|bound| bound.upper)
+                .zip(values.counts_below(bounds))
+                .collect(),
+        })
+    }
+
     /// The name without its tags, and the tags.
     #[must_use]
     pub fn tagged(&self) -> (String, Vec<(String, String)>) {
@@ -106,11 +135,24 @@ pub enum Amount<'a> {
 
 /// Values of a histogram.
 #[derive(Debug)]
-pub struct Recorded<'a>(&'a Values);
+pub struct Recorded<'a>(&'a Summary);
+
+/// How the values of a histogram are distributed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Distribution {
+    /// How many values there are.
+    pub count: u64,
+    /// Their sum.
+    pub sum: f64,
+    /// Quantiles between 0 and 1, each with its value; that is not a number if there are no values.
+    pub quantiles: Vec<(f64, f64)>,
+    /// Upper bounds, each with how many values are at or below it.
+    pub buckets: Vec<(f64, u64)>,
+}
 
 impl Recorded<'_> {
     /// Each value and how often it was recorded. Values are exact to two digits.
     pub fn values(&self) -> impl Iterator<Item = (u32, u64)> {
-        self.0.bins().map(|(bin, count)| (bin.lower(), count))
+        self.0.interval.bins().map(|(bin, count)| (bin.lower(), count))
     }
 }

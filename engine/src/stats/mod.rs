@@ -40,7 +40,7 @@ pub use codes::CodeStats;
 pub use counter::{Counter, Gauge};
 pub(crate) use declare::stats;
 pub use declare::{Declared, Kind, Stat, StatSet};
-pub use flush::{Amount, Flush, Recorded, Sample};
+pub use flush::{Amount, Distribution, Flush, Recorded, Sample};
 pub use histogram::Histogram;
 pub use json::json;
 pub use names::NamedCounters;

@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use crate::address::Address;
 use crate::control::server::Running;
 use crate::stats::{Amount, Sample};
-use crate::stats_sink::{Destination, Sink, Style};
+use crate::stats_sink::{Destination, StatsdSink, Style};
 
 /// How long a connection may take to open, or to take the lines of a flush.
 const TCP_WAIT: Duration = Duration::from_secs(5);
@@ -22,7 +22,7 @@ const SEND_BYTES: usize = 64 * 1024;
 
 /// A sink at work.
 pub(super) struct Statsd {
-    sink: Sink,
+    sink: StatsdSink,
     /// Lines that were not sent yet, each with a line end.
     lines: String,
     output: Output,
@@ -44,13 +44,13 @@ enum Output {
 }
 
 impl Statsd {
-    pub(super) const fn new(sink: Sink) -> Self {
+    pub(super) const fn new(sink: StatsdSink) -> Self {
         Self { sink, lines: String::new(), output: Output::Closed, condition: Condition::Good }
     }
 
     /// Adds the lines of a stat.
     pub(super) fn add(&mut self, sample: &Sample<'_>) {
-        let Sink { style, prefix, .. } = &self.sink;
+        let StatsdSink { style, prefix, .. } = &self.sink;
         let (name, tags) = match style {
             Style::Statsd => (sample.name.clone(), Vec::new()),
             Style::DogStatsd => sample.tagged(),
