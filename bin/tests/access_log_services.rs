@@ -240,3 +240,24 @@ fn entries_wait_for_a_service_that_is_away_and_what_does_not_fit_is_counted() {
     assert!((200..=256).contains(&kept), "{kept}");
     assert_eq!(stat("grpc_entries_flushed"), 0);
 }
+
+#[test]
+fn a_service_that_refuses_the_stream_has_taken_nothing() {
+    // It has no such method.
+    let Some(service) = Service::start("stats_sinks") else { return };
+    if is_oracle() {
+        return;
+    }
+    let origin = Origin::that_answers();
+    let proxy = proxy(&service, Config::to(&origin).manager(&logs_requests("")));
+    for _ in 0..3 {
+        proxy.get("/");
+    }
+    let stat = |name: &str| proxy.stat(&format!("{ALS}{name}"));
+    wait_until("they have left the shard", || stat("logs_written") == 3);
+    wait_until("it was tried more than once", || proxy.stat("cluster.logs.upstream_rq_total") > 2);
+    assert_eq!((stat("grpc_entries_flushed"), stat("logs_dropped")), (0, 0));
+    let log = proxy.log();
+    assert_eq!(log.matches("entries wait").count(), 1, "{log}");
+    assert!(!log.contains("takes entries again"), "{log}");
+}

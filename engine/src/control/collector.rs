@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HOST, USER_AGENT};
 use http::uri::PathAndQuery;
 use http::{Method, Request, StatusCode};
-use http_body_util::{BodyExt as _, Full};
+use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::TokioIo;
 use tonic::Code;
@@ -19,6 +19,9 @@ use super::raw_codec::RawCodec;
 use super::server::Running;
 use crate::remote_service::{GrpcService, HttpService, RemoteService};
 use crate::upstream::cluster::Protocols;
+
+/// The most bytes of an answer.
+const ANSWER_BYTES_MAX: usize = 64 * 1024;
 
 /// A collector.
 pub(super) struct Collector<'a> {
@@ -135,16 +138,20 @@ impl<'a> Collector<'a> {
         let request = self.request(service, &client, message)?;
         let Open::Http(client) = self.open.insert(Open::Http(client)) else { return Ok(()) };
         let _counted = client.connection.request();
-        let passing = |error: hyper::Error| Failure::Passing(error.to_string());
+        let passing =
+            |error: Box<dyn std::error::Error + Send + Sync>| Failure::Passing(error.to_string());
         let exchange = async {
             let response = match &mut client.sender {
                 Sender::Http1(sender) => sender.send_request(request).await?,
                 Sender::Http2(sender) => sender.send_request(request).await?,
             };
             let status = response.status();
+            let mut body = Limited::new(response.into_body(), ANSWER_BYTES_MAX);
             // So that the connection can be used again.
-            response.into_body().collect().await?;
-            Ok(status)
+            while let Some(frame) = body.frame().await {
+                frame?;
+            }
+            Ok::<_, Box<dyn std::error::Error + Send + Sync>>(status)
         };
         match limited(service.timeout, exchange).await?.map_err(passing)? {
             status if status.is_success() => Ok(()),

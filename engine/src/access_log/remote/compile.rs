@@ -14,6 +14,7 @@ use super::{Entries, Messages, RemoteLog, StreamKind, Work};
 use crate::access_log::compile::Context;
 use crate::format::compile::extensions;
 use crate::format::{Extensions, Formatter};
+use crate::limits;
 use crate::metadata::MetadataOf;
 use crate::otlp::{AnyValue, ArrayValue, KeyValue, KeyValueList, Kind};
 use crate::remote_service::RemoteService;
@@ -22,6 +23,9 @@ use crate::remote_service::compile as service;
 /// Envoy's defaults of `buffer_flush_interval` and `buffer_size_bytes`.
 const FLUSH_INTERVAL: Duration = Duration::from_secs(1);
 const FLUSH_BYTES: u32 = 16384;
+
+/// The most bytes that are handed over at once.
+const FLUSH_BYTES_MAX: usize = limits::LOG_QUEUE_BYTES_MAX / 4;
 
 /// The shortest interval in which the shards are asked for their entries.
 const FLUSH_INTERVAL_MIN: Duration = Duration::from_millis(10);
@@ -278,7 +282,8 @@ impl Destination {
             let Self { service, prefix, messages, interval, bytes } = self;
             let waiting = Waiting::new(context.registry.scope(&prefix));
             let (sender, batches) = unbounded_channel();
-            let bytes = bytes.unwrap_or(FLUSH_BYTES) as usize;
+            // A batch must fit into the queue.
+            let bytes = (bytes.unwrap_or(FLUSH_BYTES) as usize).min(FLUSH_BYTES_MAX);
             let queue = Queue::new(sender, Arc::clone(&waiting), bytes);
             let grpc_stats =
                 matches!(service, RemoteService::Grpc(_)).then(|| context.registry.scope(&prefix));

@@ -3,11 +3,13 @@
 //! Each queue has a task. While its service cannot be reached, entries wait in the queue; what does not fit is dropped
 //! by the shards, and counted.
 //!
-//! Invariant: a batch is sent, or counted as dropped.
+//! Invariant: a batch is taken by the service, or counted as dropped. One that a stream had when it ended is sent again:
+//! rather twice than never.
 
 mod exporter;
 
 use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -36,6 +38,9 @@ use crate::stats::{GrpcLogStats, Scope};
 
 /// How long the end of the process waits until everything is sent.
 const FINISH_WAIT: Duration = Duration::from_secs(1);
+
+/// How long a stream must go on until its last batch counts as taken.
+const DOUBT: Duration = Duration::from_secs(1);
 
 /// How long the end of a stream waits for the server's answer.
 const END_WAIT: Duration = Duration::from_millis(500);
@@ -135,8 +140,8 @@ struct Delivery {
 enum Ended {
     /// There is nothing left to send.
     Done,
-    /// In words; with the batch that is to be sent again.
-    Failed(String, Option<Batch>),
+    /// In words; with the batches that are to be sent again.
+    Failed(String, Vec<Batch>),
 }
 
 impl Delivery {
@@ -147,19 +152,27 @@ impl Delivery {
         messages: Messages,
         mut batches: UnboundedReceiver<Batch>,
     ) {
-        let mut unsent = None;
+        let mut unsent = VecDeque::new();
         let common = Rc::clone(&self.common);
         let mut exporter = Exporter::new(&common, &service, &messages);
         for turn in 0.. {
-            let Some(batch) = self.next(unsent.take(), &mut batches).await else { return };
+            let batch = match unsent.pop_front() {
+                Some(batch) => batch,
+                None => match self.next(&mut batches).await {
+                    Some(batch) => batch,
+                    None => return,
+                },
+            };
             let ended = match (&service, &messages) {
                 (RemoteService::Grpc(grpc), Messages::Stream { log_name, kind }) => {
                     self.stream((grpc, turn), (log_name, *kind), batch, &mut batches).await
                 }
                 _ => self.export(&mut exporter, turn, batch).await,
             };
-            let Ended::Failed(why, batch) = ended else { continue };
-            unsent = batch;
+            let Ended::Failed(why, again) = ended else { continue };
+            for batch in again.into_iter().rev() {
+                unsent.push_front(batch);
+            }
             if self.fail(&service, &why, &mut unsent, &mut batches).await.is_none() {
                 return;
             }
@@ -167,14 +180,7 @@ impl Delivery {
     }
 
     /// The next batch; none: there will be none.
-    async fn next(
-        &self,
-        unsent: Option<Batch>,
-        batches: &mut UnboundedReceiver<Batch>,
-    ) -> Option<Batch> {
-        if unsent.is_some() {
-            return unsent;
-        }
+    async fn next(&self, batches: &mut UnboundedReceiver<Batch>) -> Option<Batch> {
         tokio::select! {
             batch = batches.recv() => batch,
             () = self.common.end() => {
@@ -189,7 +195,7 @@ impl Delivery {
         &mut self,
         service: &RemoteService,
         why: &str,
-        unsent: &mut Option<Batch>,
+        unsent: &mut VecDeque<Batch>,
         batches: &mut UnboundedReceiver<Batch>,
     ) -> Option<()> {
         self.failures += 1;
@@ -202,7 +208,7 @@ impl Delivery {
         }
         if let RemoteService::Grpc(GrpcService { retries: Some(most), .. }) = service
             && self.failures > *most
-            && let Some(batch) = unsent.take()
+            && let Some(batch) = unsent.pop_front()
         {
             self.give_up(&batch);
         }
@@ -211,8 +217,7 @@ impl Delivery {
             () = sleep(Duration::from_millis(delay)) => Some(()),
             () = self.common.end() => {
                 batches.close();
-                let left = unsent.take();
-                left.iter().for_each(|batch| self.give_up(batch));
+                unsent.drain(..).for_each(|batch| self.give_up(&batch));
                 while let Ok(batch) = batches.try_recv() {
                     self.give_up(&batch);
                 }
@@ -251,7 +256,7 @@ impl Delivery {
         let client = Client::connect(&self.common.running, cluster, authority, turn).await;
         let Client { mut grpc, connection, carrier: _carrier } = match client {
             Ok(client) => client,
-            Err(why) => return Ended::Failed(why, Some(first)),
+            Err(why) => return Ended::Failed(why, vec![first]),
         };
         let _counted = connection.request();
         let (to_server, messages) = mpsc::channel(1);
@@ -272,27 +277,49 @@ impl Delivery {
             log_name: log_name.to_owned(),
         });
         let mut next = Some(first);
-        while let Some(batch) = next {
+        // The last batch, which the server may still refuse.
+        let mut doubtful: Option<Batch> = None;
+        while let Some(batch) = next.take() {
             let place = tokio::select! {
-                place = to_server.reserve() => place,
-                ended = &mut call => return Ended::Failed(why(ended), Some(batch)),
+                place = to_server.reserve() => place.map_err(|_| "the stream has ended".to_owned()),
+                ended = &mut call => Err(why(ended)),
             };
-            let Ok(place) = place else {
-                return Ended::Failed("the stream has ended".to_owned(), Some(batch));
+            let place = match place {
+                Ok(place) => place,
+                Err(why) => {
+                    return Ended::Failed(why, doubtful.into_iter().chain([batch]).collect());
+                }
             };
-            let Batch { bytes, count } = batch;
-            let length = bytes.len();
-            place.send(StreamAccessLogsMessage::new(identifier.take(), kind, bytes));
-            self.sent(cluster, length, count);
-            next = tokio::select! {
-                batch = self.next(None, batches) => batch,
-                ended = &mut call => return Ended::Failed(why(ended), None),
+            self.confirm(cluster, doubtful.take());
+            let entries = batch.bytes.clone();
+            place.send(StreamAccessLogsMessage::new(identifier.take(), kind, entries));
+            doubtful = Some(batch);
+            next = loop {
+                tokio::select! {
+                    batch = self.next(batches) => break batch,
+                    ended = &mut call => {
+                        return Ended::Failed(why(ended), doubtful.into_iter().collect());
+                    }
+                    () = sleep(DOUBT), if doubtful.is_some() => {
+                        self.confirm(cluster, doubtful.take());
+                    }
+                }
             };
         }
         drop(to_server);
         // It need not answer.
-        let _answered = timeout(END_WAIT, call).await;
+        match timeout(END_WAIT, call).await {
+            Ok(Err(_)) => doubtful.iter().for_each(|batch| self.give_up(batch)),
+            Ok(Ok(_)) | Err(_) => self.confirm(cluster, doubtful),
+        }
         Ended::Done
+    }
+
+    /// A batch was taken: the stream goes on.
+    fn confirm(&mut self, cluster: &str, batch: Option<Batch>) {
+        if let Some(batch) = batch {
+            self.sent(cluster, batch.bytes.len(), batch.count);
+        }
     }
 
     /// Sends one batch to a collector.
@@ -303,10 +330,10 @@ impl Delivery {
                 self.sent(exporter.cluster(), length, count);
                 Ended::Done
             }
-            Err(Failure::Passing(why)) => Ended::Failed(why, Some(batch)),
+            Err(Failure::Passing(why)) => Ended::Failed(why, vec![batch]),
             Err(Failure::Final(why)) => {
                 self.give_up(&batch);
-                Ended::Failed(why, None)
+                Ended::Failed(why, Vec::new())
             }
         }
     }

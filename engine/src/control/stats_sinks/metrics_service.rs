@@ -139,11 +139,12 @@ async fn stream(
                 ended = &mut call => return Err(why(ended)),
             }
         }
-        condition.note(&service.cluster, Ok(()));
         next = tokio::select! {
             flush = flushes.recv() => flush,
             ended = &mut call => return Err(why(ended)),
         };
+        // A server that refuses the stream has done so by now.
+        condition.note(&service.cluster, Ok(()));
     }
     Ok(())
 }
