@@ -75,6 +75,19 @@ fn a_denial_is_what_the_service_says() {
 }
 
 #[test]
+fn a_shadow_refuses_nothing() {
+    let Some(service) = Service::start("ext_authz") else { return };
+    let origin = Origin::that_answers();
+    let proxy = proxy_asking(&service, &origin, "shadow_mode: true");
+    assert_eq!(ask(&proxy, "deny").status(), 200);
+    assert_eq!(ask(&proxy, "abort").status(), 200);
+    for stat in ["denied", "shadow_denied", "error", "shadow_error"] {
+        assert_eq!(proxy.stat(&format!("http.front.ext_authz.{stat}")), 1, "{stat}");
+    }
+    assert_eq!(proxy.stat("cluster.service.upstream_rq_429"), 1);
+}
+
+#[test]
 fn a_service_that_fails_lets_nothing_pass() {
     let Some(service) = Service::start("ext_authz") else { return };
     let origin = Origin::that_answers();

@@ -74,6 +74,7 @@ mod interoperability;
 mod jwt_authn;
 #[cfg(test)]
 mod listeners;
+mod lua;
 #[cfg(test)]
 mod management_servers;
 #[cfg(test)]

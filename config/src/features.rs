@@ -109,7 +109,6 @@ const FEATURES: &[(&str, &[&str])] = &[
         "health checking",
         &["envoy.config.core.v3.HealthCheck.CustomHealthCheck", "envoy.extensions.health_checkers"],
     ),
-    ("Lua", &["envoy.extensions.filters.http.lua"]),
     (
         "matcher trees (the xDS matching API)",
         &[
@@ -193,6 +192,6 @@ mod tests {
     fn a_name_is_matched_up_to_a_dot() {
         assert_eq!(feature_of("envoy.config.core.v3.Http3ProtocolOptions"), Some("HTTP/3"));
         assert_eq!(feature_of("envoy.config.core.v3.Http3ProtocolOptionsX"), None);
-        assert_eq!(feature_of("envoy.extensions.filters.http.lua.v3.Lua"), Some("Lua"));
+        assert_eq!(feature_of("envoy.extensions.filters.http.tap.v3.Tap"), Some("tap"));
     }
 }

@@ -63,6 +63,12 @@ pub const TASKS_SINCE_POLL_MAX: u64 = 64;
 /// Bytes of the response to a request that the proxy makes itself: gRPC's default.
 pub const CALL_RESPONSE_BYTES_MAX: usize = 4 * 1024 * 1024;
 
+/// The most instructions that a Lua script executes before it finishes or waits.
+pub const LUA_INSTRUCTIONS_MAX: u32 = 10_000_000;
+
+/// The most memory that the state of a Lua script takes on a shard.
+pub const LUA_BYTES_MAX: usize = 64 * 1024 * 1024;
+
 /// How often the load balancer is called again to avoid a host that was already tried.
 pub const HOST_SELECTIONS_MAX: u32 = 100;
 

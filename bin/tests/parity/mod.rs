@@ -82,6 +82,7 @@ folders!(
     filter_json_to_metadata,
     filter_jwt_authn,
     filter_local_ratelimit,
+    filter_lua,
     filter_metadata,
     filter_rbac,
     filter_rbac_matcher,

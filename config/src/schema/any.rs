@@ -151,6 +151,8 @@ any! {
     LeastRequest = "envoy.extensions.load_balancing_policies.least_request.v3.LeastRequest",
     Listener = "envoy.config.listener.v3.Listener",
     LocalRateLimit = "envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit",
+    Lua = "envoy.extensions.filters.http.lua.v3.Lua",
+    LuaPerRoute = "envoy.extensions.filters.http.lua.v3.LuaPerRoute",
     Maglev = "envoy.extensions.load_balancing_policies.maglev.v3.Maglev",
     MetadataFormatter = "envoy.extensions.formatter.metadata.v3.Metadata",
     MetadataInputMatcher = "envoy.extensions.matching.input_matchers.metadata.v3.Metadata",

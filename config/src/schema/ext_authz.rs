@@ -34,7 +34,9 @@ schema! {
         enable_dynamic_metadata_ingestion: Option<bool>,
         max_denied_response_body_bytes: u32,
         decoder_header_mutation_rules: Option<HeaderMutationRules>,
+        shadow_mode: bool,
     } harmless {
+        filter_metadata: "only extensions of Envoy read it",
         validate_mutations: "what a service answers is always validated",
         emit_client_span: "only tracing reads it, and tracing is refused",
     }

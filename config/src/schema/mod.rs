@@ -35,6 +35,7 @@ mod json_to_metadata;
 mod jwt_authn;
 mod listener;
 mod load_balancing;
+mod lua;
 mod matcher;
 mod matching;
 mod metrics;
@@ -68,6 +69,7 @@ pub use json_to_metadata::*;
 pub use jwt_authn::*;
 pub use listener::*;
 pub use load_balancing::*;
+pub use lua::*;
 pub use matcher::*;
 pub use matching::*;
 pub use metrics::*;
@@ -130,6 +132,7 @@ pub fn coverage() -> impl Iterator<Item = &'static Coverage> {
         JWT_AUTHN,
         LISTENER,
         LOAD_BALANCING,
+        LUA,
         MATCHER,
         MATCHING,
         METRICS,

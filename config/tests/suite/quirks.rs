@@ -378,12 +378,12 @@ fn a_missing_feature_is_called_by_its_usual_name() {
         refused(&line, &format!("error: {word} is not implemented yet: `"));
         refused(&line, "help: docs/COMPATIBILITY.md");
     }
-    let lua = "virtual_hosts: [{name: a, domains: [\"*\"], typed_per_filter_config: {lua: \
-               {\"@type\": type.googleapis.com/envoy.extensions.filters.http.lua.v3.LuaPerRoute}}}]";
-    let lua = read::<RouteConfiguration>(lua).unwrap_err();
+    let tap = "virtual_hosts: [{name: a, domains: [\"*\"], typed_per_filter_config: {tap: \
+               {\"@type\": type.googleapis.com/envoy.extensions.filters.http.tap.v3.Tap}}}]";
+    let tap = read::<RouteConfiguration>(tap).unwrap_err();
     assert!(
-        lua.contains("Lua is not implemented yet: `envoy.extensions.filters.http.lua"),
-        "{lua}"
+        tap.contains("tap is not implemented yet: `envoy.extensions.filters.http.tap"),
+        "{tap}"
     );
 }
 

@@ -20,10 +20,12 @@ mod serve;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use self::channel::Channel;
 use self::end::End;
 use super::given::Given;
+use super::route::call::open_target;
 use super::route::{Route, VirtualHost};
 use super::service::LocalService;
 use crate::http::{BodyLength, EndStream, RequestHead, ResponseHead};
@@ -106,6 +108,27 @@ impl Call {
         most: usize,
     ) -> Self {
         Self::begin(Given::of_proxy(calls, shard), target, fill, body, most)
+    }
+
+    /// The same to a cluster that is not known before. `timeout`: none is unlimited.
+    pub(super) fn to_cluster(
+        given: &Given,
+        cluster: Rc<LocalCluster>,
+        timeout: Option<Duration>,
+        fill: impl FnOnce(&mut RequestHead),
+        body: &[u8],
+        most: usize,
+    ) -> Option<Self> {
+        let given = given.for_call()?;
+        let (route, virtual_host) = open_target(timeout);
+        let target = Arc::new(Target { route, virtual_host });
+        let channel = Rc::new(Channel::new(given.shard, most));
+        channel.send(body);
+        channel.end_request(Vec::new());
+        let length =
+            if body.is_empty() { BodyLength::None } else { BodyLength::Length(body.len() as u64) };
+        Self::spawn(&channel, given, (&target, Some(cluster)), fill, length, true);
+        Some(Self { channel })
     }
 
     fn begin(

@@ -28,6 +28,7 @@ use super::health_check::HealthCheck;
 use super::json_to_metadata::{self, JsonToMetadata};
 use super::jwt_authn::{self, JwtAuthn};
 use super::local_ratelimit::{self, LocalRateLimit};
+use super::lua::{self, Lua};
 use super::ratelimit::{self, GlobalRateLimit};
 use super::rbac::{self, Rbac};
 use super::selector::{self, Selector};
@@ -216,6 +217,9 @@ pub(super) fn filter(
             let filter = LocalRateLimit::compile(schema, context, at, problems)?;
             Filter::LocalRateLimit(Box::new(filter))
         }
+        config::Any::Lua(schema) => {
+            Filter::Lua(Box::new(Lua::compile(schema, context, at, problems)?))
+        }
         config::Any::HttpSetFilterState(schema) => {
             Filter::SetFilterState(SetFilterState::compile(schema, at, problems))
         }
@@ -379,6 +383,9 @@ fn route_config(
         config::Any::LocalRateLimit(schema) => {
             let settings = local_ratelimit::compile::of_route(schema, context, at, problems)?;
             RouteConfig::LocalRateLimit(Box::new(settings))
+        }
+        config::Any::LuaPerRoute(schema) => {
+            RouteConfig::Lua(Box::new(lua::compile::of_route(schema, at, problems)?))
         }
         config::Any::HttpSetFilterState(schema) => {
             RouteConfig::SetFilterState(set_filter_state::compile::of_route(schema, at, problems))

@@ -40,6 +40,7 @@ pub mod json_to_metadata;
 pub mod jwt_authn;
 mod limiter;
 pub mod local_ratelimit;
+pub mod lua;
 mod mutation_rules;
 mod piece;
 pub mod ratelimit;
@@ -53,6 +54,7 @@ mod upstream;
 pub(crate) mod upstream_compile;
 mod wait;
 
+use std::any::Any;
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -88,6 +90,7 @@ use self::health_check::HealthCheck;
 use self::json_to_metadata::JsonToMetadata;
 use self::jwt_authn::JwtAuthn;
 use self::local_ratelimit::LocalRateLimit;
+use self::lua::Lua;
 pub(super) use self::piece::Piece;
 use self::ratelimit::GlobalRateLimit;
 use self::rbac::Rbac;
@@ -127,6 +130,7 @@ pub(super) enum Filter {
     JsonToMetadata(Box<JsonToMetadata>),
     JwtAuthn(Box<JwtAuthn>),
     LocalRateLimit(Box<LocalRateLimit>),
+    Lua(Box<Lua>),
     Rbac(Box<Rbac>),
     Selector(Box<Selector>),
     SetFilterState(SetFilterState),
@@ -154,6 +158,7 @@ pub(super) enum RouteConfig {
     JsonToMetadata(Box<json_to_metadata::Rules>),
     JwtAuthn(jwt_authn::PerRoute),
     LocalRateLimit(Box<local_ratelimit::Settings>),
+    Lua(Box<lua::PerRoute>),
     Rbac(Box<rbac::Settings>),
     Selector(Box<selector::Tree>),
     SetFilterState(set_filter_state::Values),
@@ -181,6 +186,7 @@ pub(super) enum State {
     JsonToMetadata(json_to_metadata::State),
     JwtAuthn(Box<jwt_authn::State>),
     LocalRateLimit(local_ratelimit::State),
+    Lua(Box<lua::State>),
     Selector(selector::State),
     StatefulSession(stateful_session::State),
 }
@@ -192,6 +198,7 @@ impl State {
             Self::DynamicForwardProxy(state) => state.poll_answer(cx),
             Self::ExtAuthz(state) => state.poll_answer(cx),
             Self::ExtProc(state) => state.poll_answer(way, cx, now),
+            Self::Lua(state) => state.poll_answer(way, cx),
             Self::GlobalRateLimit(state) => state.poll_answer(cx),
             Self::JwtAuthn(state) => state.poll_keys(cx),
             _ => Poll::Ready(()),
@@ -251,7 +258,7 @@ pub(super) enum Wait {
 
 /// What filters keep on a shard for a connection manager, by their ids.
 #[derive(Debug, Default)]
-pub struct OnShard(RefCell<Vec<(FilterId, Rc<jwt_authn::Local>)>>);
+pub struct OnShard(RefCell<Vec<(FilterId, Rc<dyn Any>)>>);
 
 /// A filter that keeps something on each shard.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -267,15 +274,13 @@ impl FilterId {
 
 impl OnShard {
     /// What the filter keeps; made when it is first asked for.
-    fn of(
-        &self,
-        filter: FilterId,
-        make: impl FnOnce() -> Rc<jwt_authn::Local>,
-    ) -> Rc<jwt_authn::Local> {
+    fn of<T: 'static>(&self, filter: FilterId, make: impl FnOnce() -> Rc<T>) -> Rc<T> {
         let known = self.0.borrow().iter().find(|(id, _)| *id == filter).map(|it| Rc::clone(&it.1));
+        let known = known.and_then(|known| known.downcast().ok());
         known.unwrap_or_else(|| {
             let made = make();
-            self.0.borrow_mut().push((filter, Rc::clone(&made)));
+            let kept: Rc<dyn Any> = Rc::<T>::clone(&made);
+            self.0.borrow_mut().push((filter, kept));
             made
         })
     }
@@ -306,6 +311,7 @@ impl Filter {
             Self::JsonToMetadata(_) => State::JsonToMetadata(json_to_metadata::State::default()),
             Self::JwtAuthn(_) => State::JwtAuthn(Box::default()),
             Self::LocalRateLimit(_) => State::LocalRateLimit(local_ratelimit::State::NEW),
+            Self::Lua(_) => State::Lua(Box::default()),
             Self::Selector(_) => State::Selector(selector::State::New),
             Self::StatefulSession(_) => State::StatefulSession(stateful_session::State::Off),
             Self::ApiKeyAuth(_)
@@ -363,6 +369,7 @@ impl Filter {
             (Self::LocalRateLimit(filter), State::LocalRateLimit(state)) => {
                 filter.request_head(state, cx)
             }
+            (Self::Lua(filter), State::Lua(state)) => filter.request_head(state, cx),
             (Self::Rbac(filter), _) => filter.request_head(cx),
             (Self::Selector(filter), State::Selector(state)) => filter.request_head(state, cx),
             (Self::SetFilterState(filter), _) => filter.request_head(cx),
@@ -387,6 +394,7 @@ impl Filter {
                 | Self::JsonToMetadata(_)
                 | Self::JwtAuthn(_)
                 | Self::LocalRateLimit(_)
+                | Self::Lua(_)
                 | Self::Selector(_)
                 | Self::StatefulSession(_),
                 _,
@@ -405,6 +413,7 @@ impl Filter {
             (Self::ExtProc(filter), State::ExtProc(state)) => {
                 return filter.response_head(state, cx);
             }
+            (Self::Lua(filter), State::Lua(state)) => return filter.response_head(state, cx),
             (Self::Decompressor(filter), State::Decompressor(state)) => {
                 filter.response_head(state, cx);
             }
@@ -462,6 +471,9 @@ impl Filter {
             }
             (Self::ExtProc(filter), State::ExtProc(state)) => {
                 filter.body(way, state, input, output, cx)
+            }
+            (Self::Lua(filter), State::Lua(state)) => {
+                Ok(filter.body(way, state, input, output, cx))
             }
             (Self::Fault(_), State::Fault(state)) => {
                 Ok(Fault::body(way, state, input, output, shard.clock.now()))

@@ -34,6 +34,11 @@ pub(crate) fn mirror_target() -> (Route, VirtualHost) {
     target(ClusterChoice::Open, None, None)
 }
 
+/// The route of a request to a cluster that its caller names, with this timeout.
+pub(crate) fn open_target(timeout: Option<Duration>) -> (Route, VirtualHost) {
+    target(ClusterChoice::Open, timeout, None)
+}
+
 fn target(
     cluster: ClusterChoice,
     timeout: Option<Duration>,

@@ -9,8 +9,8 @@ use super::http::{HttpService, PathRule};
 use super::proto::CHECK;
 use super::question::Question;
 use super::{
-    BodySettings, CheckSettings, Counted, EnabledMetadata, ExtAuthz, FailureMode, PerRoute,
-    RouteBody, Service,
+    BodySettings, CheckSettings, Counted, EnabledMetadata, Enforcement, ExtAuthz, FailureMode,
+    PerRoute, RouteBody, Service,
 };
 use crate::common_compile::check_word;
 use crate::metadata_matcher::compile::metadata_matcher;
@@ -59,6 +59,7 @@ impl ExtAuthz {
             enable_dynamic_metadata_ingestion,
             max_denied_response_body_bytes,
             decoder_header_mutation_rules: rules,
+            shadow_mode,
         } = schema;
         // As in Envoy, AUTO is V3.
         if *transport_api_version == config::ApiVersion::V2 {
@@ -105,6 +106,7 @@ impl ExtAuthz {
                 (true, false) => FailureMode::Allow,
                 (true, true) => FailureMode::AllowWithHeader,
             },
+            enforcement: if *shadow_mode { Enforcement::Shadow } else { Enforcement::Full },
             status_on_error: status_on_error.as_ref().map_or(403, status),
             clear_route_cache: *clear_route_cache,
             rules: rules.as_ref().map(|schema| {

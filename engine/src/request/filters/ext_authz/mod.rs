@@ -46,8 +46,8 @@ stats! {
         constant counter omitted_response_headers;
         constant counter request_header_limits_reached;
         constant counter response_header_limits_reached;
-        constant counter shadow_denied;
-        constant counter shadow_error;
+        counter shadow_denied;
+        counter shadow_error;
     }
 }
 
@@ -62,6 +62,7 @@ pub struct ExtAuthz {
     body: Option<BodySettings>,
     question: Question,
     failure: FailureMode,
+    enforcement: Enforcement,
     status_on_error: u16,
     clear_route_cache: bool,
     ingests_metadata: bool,
@@ -110,6 +111,14 @@ enum FailureMode {
     Allow,
     /// The same, and the origin learns it from a header.
     AllowWithHeader,
+}
+
+/// Whether the service has the last word.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Enforcement {
+    Full,
+    /// What it refuses is only counted.
+    Shadow,
 }
 
 /// `with_request_body`
@@ -331,6 +340,10 @@ impl ExtAuthz {
                 Self::count(cx, self.counted.denied);
                 self.note(denial.metadata.clone(), cx);
                 self.charge(denial.status, cx);
+                if self.enforcement == Enforcement::Shadow {
+                    self.stats(cx).shadow_denied.inc();
+                    return Flow::Continue;
+                }
                 Flow::Reply(self.reply(denial, "ext_authz_denied"))
             }
             Verdict::Invalid => self.invalid(cx),
@@ -341,6 +354,10 @@ impl ExtAuthz {
     /// The service has answered with something that may not be sent.
     fn invalid(&self, cx: &Context<'_, '_>) -> Flow {
         self.stats(cx).invalid.inc();
+        if self.enforcement == Enforcement::Shadow {
+            self.stats(cx).shadow_error.inc();
+            return Flow::Continue;
+        }
         let reply = LocalReply::new(500, "");
         Flow::Reply(Box::new(reply.with_details(FLAG, "ext_authz_invalid")))
     }
@@ -352,6 +369,10 @@ impl ExtAuthz {
         }
         self.stats(cx).error.inc();
         Self::count(cx, self.counted.error);
+        if self.enforcement == Enforcement::Shadow {
+            self.stats(cx).shadow_error.inc();
+            return Flow::Continue;
+        }
         if self.failure == FailureMode::Refuse {
             return Flow::Reply(match answer {
                 Some(answer) => self.reply(answer, ERROR),
