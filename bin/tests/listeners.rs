@@ -122,12 +122,22 @@ fn a_cluster_may_connect_from_an_address_of_its_own() {
     let bind = "upstream_bind_config: { source_address: { address: 127.0.0.9, port_value: 0 } }";
     let local = "response_headers_to_add: [{ header: { key: x-local, value: \
          \"%UPSTREAM_LOCAL_ADDRESS_WITHOUT_PORT%\" } }]";
-    let yaml = Config::to(&origin).cluster(bind).yaml();
-    let host = "- name: everything\n";
-    let yaml = yaml.replace(host, &format!("{host}              {local}\n"));
-    let proxy = Proxy::with(Config::verbatim(yaml));
-    assert_eq!(proxy.get("/").header("x-local"), Some("127.0.0.9".to_owned()));
-    assert_eq!(proxy.stat("cluster.service.bind_errors"), 0);
+    let of_all = format!("cluster_manager: {{ {} }}", bind.replace("127.0.0.9", "127.0.0.8"));
+    let with_two = "upstream_bind_config: { source_address: { address: \"::1\", port_value: 0 }, \
+                    extra_source_addresses: [{ address: { address: 127.0.0.7, port_value: 0 } }] }";
+    let to_origin = || Config::to(&origin);
+    for (config, expected) in [
+        (to_origin().cluster(bind), "127.0.0.9"),
+        (to_origin().bootstrap(&of_all), "127.0.0.8"),
+        (to_origin().bootstrap(&of_all).cluster(bind), "127.0.0.9"),
+        (to_origin().cluster(with_two), "127.0.0.7"),
+    ] {
+        let host = "- name: everything\n";
+        let yaml = config.yaml().replace(host, &format!("{host}              {local}\n"));
+        let proxy = Proxy::with(Config::verbatim(yaml));
+        assert_eq!(proxy.get("/").header("x-local").as_deref(), Some(expected));
+        assert_eq!(proxy.stat("cluster.service.bind_errors"), 0);
+    }
 }
 
 #[test]

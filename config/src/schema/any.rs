@@ -50,6 +50,7 @@ any! {
     BrotliDecompressor = "envoy.extensions.compression.brotli.decompressor.v3.Brotli",
     Buffer = "envoy.extensions.filters.http.buffer.v3.Buffer",
     BufferPerRoute = "envoy.extensions.filters.http.buffer.v3.BufferPerRoute",
+    CaresDnsResolver = "envoy.extensions.network.dns_resolver.cares.v3.CaresDnsResolverConfig",
     CdnLoop = "envoy.extensions.filters.http.cdn_loop.v3.CdnLoopConfig",
     CelFormatter = "envoy.extensions.formatter.cel.v3.Cel",
     CelMatcher = "xds.type.matcher.v3.CelMatcher",
@@ -105,6 +106,8 @@ any! {
     FileAccessLog = "envoy.extensions.access_loggers.file.v3.FileAccessLog",
     FilterConfig = "envoy.config.route.v3.FilterConfig",
     FilterStateInput = "envoy.extensions.matching.common_inputs.network.v3.FilterStateInput",
+    GetAddrInfoDnsResolver =
+        "envoy.extensions.network.dns_resolver.getaddrinfo.v3.GetAddrInfoDnsResolverConfig",
     GlobalRateLimit = "envoy.extensions.filters.http.ratelimit.v3.RateLimit",
     GlobalRateLimitPerRoute =
         "envoy.extensions.filters.http.ratelimit.v3.RateLimitPerRoute",

@@ -1,8 +1,8 @@
 //! `envoy/config/bootstrap/v3`, and the node it describes.
 
 use super::{
-    AccessLog, Address, Any, ApiConfigSource, Cluster, ConfigSource, Duration, Listener, Locality,
-    Secret, SocketOption, StatsConfig, StatsSink, StringMatcher, schema,
+    AccessLog, Address, Any, ApiConfigSource, BindConfig, Cluster, ConfigSource, Duration,
+    Listener, Locality, Secret, SocketOption, StatsConfig, StatsSink, StringMatcher, schema,
 };
 
 schema! {
@@ -35,6 +35,7 @@ schema! {
 
     struct ClusterManager = "envoy.config.bootstrap.v3.ClusterManager" {
         local_cluster_name: String,
+        upstream_bind_config: Option<BindConfig>,
         outlier_detection: Option<ClusterManagerOutlierDetection>,
     }
 

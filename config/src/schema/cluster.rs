@@ -6,7 +6,7 @@ use super::{
     Http2ProtocolOptions, HttpProtocolOptions, LbPolicy, LbSubsetConfig, LeastRequestLbConfig,
     LoadBalancingPolicy, Locality, MaglevLbConfig, Metadata, MetadataKey, Percent,
     RingHashLbConfig, RoundRobinLbConfig, RoutingPriority, SocketAddress, TcpKeepalive,
-    TransportSocket, UpstreamHttpProtocolOptions, schema, schema_enum,
+    TransportSocket, TypedExtensionConfig, UpstreamHttpProtocolOptions, schema, schema_enum,
 };
 
 schema! {
@@ -35,6 +35,7 @@ schema! {
         dns_failure_refresh_rate: Option<RefreshRate>,
         respect_dns_ttl: bool,
         dns_lookup_family: DnsLookupFamily,
+        typed_dns_resolver_config: Option<TypedExtensionConfig>,
         common_lb_config: Option<CommonLbConfig>,
         upstream_connection_options: Option<UpstreamConnectionOptions>,
         upstream_bind_config: Option<BindConfig>,
@@ -184,6 +185,7 @@ schema! {
         dns_lookup_family: DnsClusterLookupFamily,
         all_addresses_in_single_endpoint: bool,
         dns_min_refresh_rate: Option<Duration>,
+        typed_dns_resolver_config: Option<TypedExtensionConfig>,
     }
 
     struct OriginalDstCluster = "envoy.extensions.clusters.original_dst.v3.OriginalDstCluster" {
@@ -215,6 +217,33 @@ schema! {
         dns_cache_circuit_breaker: Option<DnsCacheCircuitBreakers>,
         preresolve_hostnames: Vec<SocketAddress>,
         dns_query_timeout: Option<Duration>,
+        typed_dns_resolver_config: Option<TypedExtensionConfig>,
+    }
+
+    struct CaresDnsResolver =
+        "envoy.extensions.network.dns_resolver.cares.v3.CaresDnsResolverConfig" {
+        resolvers: Vec<Address>,
+        dns_resolver_options: Option<DnsResolverOptions>,
+        query_timeout_seconds: Option<u64>,
+        query_tries: Option<u32>,
+        rotate_nameservers: bool,
+    } harmless {
+        udp_max_queries: "each lookup has a socket of its own",
+        max_udp_channel_duration: "each lookup has a socket of its own",
+        reinit_channel_on_timeout: "each lookup has a socket of its own",
+        qcache_max_ttl: "nothing is cached",
+    }
+
+    struct DnsResolverOptions = "envoy.config.core.v3.DnsResolverOptions" {
+        use_tcp_for_dns_lookups: bool,
+        no_default_search_domain: bool,
+    }
+
+    struct GetAddrInfoDnsResolver =
+        "envoy.extensions.network.dns_resolver.getaddrinfo.v3.GetAddrInfoDnsResolverConfig" {
+    } harmless {
+        num_retries: "the resolver of the system repeats as resolv.conf says",
+        num_resolver_threads: "no lookup blocks a thread",
     }
 
     struct DnsCacheCircuitBreakers =

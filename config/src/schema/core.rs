@@ -56,10 +56,6 @@ schema! {
 
     struct DatagramSocket = "envoy.config.core.v3.SocketOption.SocketType.Datagram" {}
 
-    struct SocketOptionsOverride = "envoy.config.core.v3.SocketOptionsOverride" {
-        socket_options: Vec<SocketOption>,
-    }
-
     struct ProxyProtocolConfig = "envoy.config.core.v3.ProxyProtocolConfig" {
         version: ProxyProtocolVersion,
         pass_through_tlvs: Option<ProxyProtocolPassThroughTlvs>,
@@ -79,6 +75,17 @@ schema! {
     struct BindConfig = "envoy.config.core.v3.BindConfig" {
         source_address: Option<SocketAddress>,
         freebind: Option<bool>,
+        socket_options: Vec<SocketOption>,
+        extra_source_addresses: Vec<ExtraSourceAddress>,
+        additional_source_addresses: Vec<SocketAddress>,
+    }
+
+    struct ExtraSourceAddress = "envoy.config.core.v3.ExtraSourceAddress" {
+        address: Option<SocketAddress>,
+        socket_options: Option<SocketOptionsOverride>,
+    }
+
+    struct SocketOptionsOverride = "envoy.config.core.v3.SocketOptionsOverride" {
         socket_options: Vec<SocketOption>,
     }
 

@@ -43,6 +43,7 @@ type Tell = dyn Fn(&Arc<DnsCache>, &str, Option<&Arc<Resolved>>);
 struct Running {
     cache: sync::Weak<DnsCache>,
     surroundings: Rc<Surroundings>,
+    resolver: Rc<Resolver>,
     hosts: RefCell<BTreeMap<String, Entry>>,
     clusters: RefCell<Vec<OfCluster>>,
 }
@@ -98,6 +99,7 @@ impl DnsCaches {
         let running = Rc::new(Running {
             cache: Arc::downgrade(cache),
             surroundings: Rc::clone(&self.surroundings),
+            resolver: self.surroundings.resolver.for_its(cache.settings.resolver.as_ref()),
             hosts: RefCell::default(),
             clusters: RefCell::default(),
         });
@@ -156,7 +158,7 @@ impl Running {
         stats.dns_query_attempt.inc();
         let (host, port) = destination::split(name);
         let family = cache.settings.lookup_family;
-        let lookup = self.surroundings.resolver.lookup(host, family);
+        let lookup = self.resolver.lookup(host, family);
         let answer = match cache.settings.query_timeout {
             None => lookup.await.map_err(|_| UNREACHABLE),
             Some(limit) => match tokio::time::timeout(limit, lookup).await {

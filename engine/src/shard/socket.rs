@@ -97,7 +97,7 @@ impl Socket {
     /// # Errors
     /// When the address family is not supported, or the local end cannot be as wanted.
     pub fn open(address: Address, local: &LocalEnd) -> io::Result<RawSocket> {
-        let domain = address.domain();
+        let (domain, local) = (address.domain(), local.toward(address));
         let socket = RawSocket::new(domain, Type::STREAM, None)?;
         if matches!(address, Address::Ip(_)) {
             socket.set_tcp_nodelay(true)?;

@@ -9,7 +9,7 @@ use config::{Path, Problems};
 use corvoy_config as config;
 
 use crate::common_compile;
-use crate::shard::socket_option;
+use crate::shard::socket_option::{self, LocalEnd};
 use crate::stats::{Registry, Scope, ZoneStats};
 use crate::transport::tls::context as tls;
 use crate::upstream::auto_sni::AutoSni;
@@ -78,6 +78,7 @@ pub fn cluster(
         dns_failure_refresh_rate,
         respect_dns_ttl,
         dns_lookup_family,
+        typed_dns_resolver_config,
         common_lb_config,
         upstream_connection_options,
         upstream_bind_config,
@@ -117,6 +118,7 @@ pub fn cluster(
             respect_ttl: *respect_dns_ttl,
             min_refresh_rate: None,
             lookup_family: lookup_family(*dns_lookup_family),
+            resolver: typed_dns_resolver_config.as_ref(),
         },
     };
     reject_tracking(track_cluster_stats.as_ref(), &at.field("track_cluster_stats"), problems);
@@ -205,11 +207,7 @@ pub fn cluster(
         metadata: common_compile::metadata(metadata.as_ref()),
         connect_timeout: connect_timeout.unwrap_or(Duration::from_secs(5)),
         per_connection_buffer_limit_bytes: per_connection_buffer_limit_bytes.unwrap_or(1024 * 1024),
-        local_end: socket_option::compile::local_end(
-            upstream_bind_config.as_ref(),
-            &at.field("upstream_bind_config"),
-            problems,
-        ),
+        local_end: local_end(upstream_bind_config.as_ref(), node.manager, at, problems),
         tcp_keepalive: upstream_connection_options.as_ref().and_then(tcp_keepalive),
         http,
         auto_sni,
@@ -272,6 +270,20 @@ fn names_of_servers(
     auto_sni
 }
 
+/// `upstream_bind_config` of the cluster at `at`, or that of all clusters.
+fn local_end(
+    own: Option<&config::BindConfig>,
+    manager: Option<&config::ClusterManager>,
+    at: &Path,
+    problems: &mut Problems,
+) -> LocalEnd {
+    let (at, schema) = match (own, manager.and_then(|it| it.upstream_bind_config.as_ref())) {
+        (None, Some(of_all)) => (Path::root().field("cluster_manager"), Some(of_all)),
+        (own, _) => (at.clone(), own),
+    };
+    socket_option::compile::local_end(schema, &at.field("upstream_bind_config"), problems)
+}
+
 /// The name of the cluster that this proxy is in.
 fn local_cluster_name(schema: Option<&config::ClusterManager>) -> Option<&str> {
     let name = schema?.local_cluster_name.as_str();
@@ -280,7 +292,11 @@ fn local_cluster_name(schema: Option<&config::ClusterManager>) -> Option<&str> {
 
 /// The file that outlier detection logs to.
 fn outlier_event_log(schema: Option<&config::ClusterManager>) -> Option<&str> {
-    let config::ClusterManager { outlier_detection, local_cluster_name: _ } = schema?;
+    let config::ClusterManager {
+        outlier_detection,
+        local_cluster_name: _,
+        upstream_bind_config: _,
+    } = schema?;
     let config::ClusterManagerOutlierDetection { event_log_path } = outlier_detection.as_ref()?;
     Some(event_log_path)
 }

@@ -50,8 +50,9 @@ pub(super) fn follow(
             let warming = RefCell::new(Some(Warming::new(&members.cluster, initialized)));
             let followed = Followed { members: Rc::clone(members), hosts, warming };
             let followed = Rc::new(followed);
+            let resolver = resolver.for_its(dns.resolver.as_ref());
             for target in 0..dns.targets.len() {
-                let lookup = Rc::clone(&followed).follow(target, Rc::clone(resolver));
+                let lookup = Rc::clone(&followed).follow(target, Rc::clone(&resolver));
                 members.add_lookup(tokio::task::spawn_local(lookup).abort_handle());
             }
         }

@@ -2,12 +2,15 @@
 
 use std::cell::RefCell;
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
-use hickory_resolver::config::{NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts};
+use hickory_resolver::config::{
+    ConnectionConfig, NameServerConfig, ProtocolConfig, ResolveHosts, ResolverConfig, ResolverOpts,
+    ServerOrderingStrategy,
+};
 use hickory_resolver::lookup::Lookup;
 use hickory_resolver::net::NetError;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
@@ -17,7 +20,7 @@ use hickory_resolver::system_conf::parse_resolv_conf;
 use hickory_resolver::{Hosts, TokioResolver};
 use tokio::sync::Semaphore;
 
-use crate::upstream::discovery::{Answer, LookupFailed, LookupFamily};
+use crate::upstream::discovery::{Answer, LookupFailed, LookupFamily, OwnResolver};
 
 /// Resolves names to addresses: first `/etc/hosts`, then the servers of `/etc/resolv.conf`.
 ///
@@ -64,6 +67,52 @@ impl Resolver {
         files.read.replace(files.stamps());
         let names = files.names(None)?;
         Ok(Self::new(Some(files), names))
+    }
+
+    /// The resolver that something has for itself, or this one.
+    pub(crate) fn for_its(self: &Rc<Self>, own: Option<&OwnResolver>) -> Rc<Self> {
+        match own.map(Self::own) {
+            None => Rc::clone(self),
+            Some(Ok(own)) => Rc::new(own),
+            Some(Err(error)) => {
+                tracing::error!("cannot use the DNS resolver of a cluster: {error}");
+                Rc::clone(self)
+            }
+        }
+    }
+
+    fn own(own: &OwnResolver) -> Result<Self, NetError> {
+        let system = fs::read(RESOLV_CONF).map_err(NetError::from).and_then(parse_resolv_conf);
+        let (system, mut options) = system.unwrap_or_else(|_| {
+            (ResolverConfig::from_name_servers(Vec::new()), ResolverOpts::default())
+        });
+        let mut servers: Vec<NameServerConfig> =
+            own.servers.iter().map(|address| name_server(*address)).collect();
+        if servers.is_empty() {
+            servers = system.name_servers().to_vec();
+        }
+        if own.only_tcp {
+            for server in &mut servers {
+                server.connections.retain(|it| matches!(it.protocol, ProtocolConfig::Tcp));
+            }
+        }
+        let (domain, search) = match own.searches_domains {
+            true => (system.domain().cloned(), system.search().to_vec()),
+            false => (None, Vec::new()),
+        };
+        options.timeout = own.timeout;
+        options.attempts = own.tries.saturating_sub(1);
+        options.server_ordering_strategy = match own.rotates {
+            true => ServerOrderingStrategy::RoundRobin,
+            false => ServerOrderingStrategy::UserProvidedOrder,
+        };
+        let mut hosts = Hosts::default();
+        if let Ok(file) = fs::File::open(HOSTS) {
+            // What cannot be read is not known.
+            drop(hosts.read_hosts_conf(file));
+        }
+        let config = ResolverConfig::from_parts(domain, search, servers);
+        Ok(Self::new(None, Names::new(hosts, config, options)?))
     }
 
     fn new(files: Option<Files>, names: Names) -> Self {
@@ -196,6 +245,15 @@ impl Names {
     }
 }
 
+/// A name server at this address, over UDP and TCP.
+fn name_server(address: SocketAddr) -> NameServerConfig {
+    let connections = [ConnectionConfig::udp(), ConnectionConfig::tcp()].map(|mut it| {
+        it.port = address.port();
+        it
+    });
+    NameServerConfig::new(address.ip(), true, connections.to_vec())
+}
+
 /// The addresses of an answer, and the least time to live on the way to them.
 fn answer(lookup: &Lookup) -> Answer {
     let records = lookup.answers();
@@ -254,14 +312,8 @@ const RESOLV_CONF: &str = "/etc/resolv.conf";
 #[cfg(test)]
 impl Resolver {
     /// Queries one server, with this timeout and one repetition; knows the hosts of this file.
-    pub(super) fn asking(server: std::net::SocketAddr, timeout: Duration, hosts: &str) -> Self {
-        use hickory_resolver::config::ConnectionConfig;
-
-        let connections = [ConnectionConfig::udp(), ConnectionConfig::tcp()].map(|mut it| {
-            it.port = server.port();
-            it
-        });
-        let server = NameServerConfig::new(server.ip(), true, connections.to_vec());
+    pub(super) fn asking(server: SocketAddr, timeout: Duration, hosts: &str) -> Self {
+        let server = name_server(server);
         let mut options = ResolverOpts::default();
         options.timeout = timeout;
         options.attempts = 1;

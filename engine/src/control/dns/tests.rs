@@ -22,7 +22,7 @@ use crate::upstream::Cluster;
 use crate::upstream::balance::LbPolicy;
 use crate::upstream::circuit_breaker::{CircuitBreakers, Thresholds};
 use crate::upstream::cluster::HttpProtocolOptions;
-use crate::upstream::discovery::{LookupFamily, Refresh, Semantics, Target};
+use crate::upstream::discovery::{LookupFamily, OwnResolver, Refresh, Semantics, Target};
 use crate::upstream::health_check::tests::check;
 use crate::upstream::health_check::{EndpointCheck, HealthCheck, Intervals};
 use crate::upstream::host::{Endpoint, HealthFlags, Locality};
@@ -258,7 +258,13 @@ fn cluster(semantics: Semantics, lookup_family: LookupFamily, names: &[&str]) ->
     };
     let refresh = Refresh { rate: Duration::from_millis(10), ..Refresh::default() };
     let targets = names.iter().map(target).collect();
-    with_discovery(Discovery::Dns(Dns { semantics, targets, lookup_family, refresh }))
+    with_discovery(Discovery::Dns(Dns {
+        semantics,
+        targets,
+        lookup_family,
+        refresh,
+        resolver: None,
+    }))
 }
 
 fn with_discovery(discovery: Discovery) -> Arc<Cluster> {
@@ -403,6 +409,28 @@ fn the_hosts_file_comes_first() {
     let mut harness = Harness::of(vec![logical(&["in-hosts-file"])], server.resolver());
     assert_eq!(harness.wait_for_hosts(), (0, vec!["127.0.0.99:80".into()]));
     assert!(server.asked.try_recv().is_err());
+}
+
+#[test]
+fn a_cluster_may_have_name_servers_of_its_own() {
+    for only_tcp in [false, true] {
+        let (mut of_process, own) = (NameServer::start(), NameServer::start());
+        own.says("a", A, v4(&[7]));
+        let plain = strict(&["a"]);
+        let Discovery::Dns(dns) = &plain.discovery else { unreachable!("it is made so") };
+        let target =
+            |it: &Target| Target { name: it.name.clone(), endpoint: it.endpoint.clone(), ..*it };
+        let servers = vec![own.address];
+        let resolver = OwnResolver { servers, only_tcp, ..OwnResolver::default() };
+        let cluster = with_discovery(Discovery::Dns(Dns {
+            targets: dns.targets.iter().map(target).collect(),
+            resolver: Some(resolver),
+            ..*dns
+        }));
+        let mut harness = Harness::of(vec![cluster], of_process.resolver());
+        assert_eq!(harness.wait_for_hosts(), (0, vec!["127.0.0.7:80".into()]));
+        assert!(of_process.asked.try_recv().is_err());
+    }
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Schema → socket options.
 
+use std::net::SocketAddr;
+
 use corvoy_config::{self as config, Path, Problems};
 
 use super::{Family, LocalEnd, OptionValue, SocketOption, SocketState};
@@ -58,25 +60,76 @@ pub(crate) fn local_end(
     at: &Path,
     problems: &mut Problems,
 ) -> LocalEnd {
-    let Some(config::BindConfig { source_address, freebind, socket_options }) = bind else {
+    let Some(config::BindConfig {
+        source_address,
+        freebind,
+        socket_options,
+        extra_source_addresses,
+        additional_source_addresses,
+    }) = bind
+    else {
         return LocalEnd::default();
     };
     let at_source = at.field("source_address");
-    let address = source_address.as_ref().and_then(|source| {
-        if source.ipv4_compat {
-            problems.not_implemented(&at_source.field("ipv4_compat"), "ipv4_compat of a source");
-        }
-        address::compile::ip_and_port(source, &at_source, problems)
+    let address = source_address.as_ref().and_then(|it| source(it, &at_source, problems));
+    let freebinds = freebind.is_some_and(|on| on);
+    let at_options = at.field("socket_options");
+    let own = options(socket_options, &at_options, problems);
+    let mut local = with_options(address, freebinds, &own);
+    let extra = extra_source_addresses.iter().map(|schema| {
+        let config::ExtraSourceAddress { address, socket_options } = schema;
+        (address.as_ref(), socket_options.as_ref())
     });
+    let deprecated = additional_source_addresses.iter().map(|address| (Some(address), None));
+    let others: Vec<_> = extra.chain(deprecated).collect();
+    let at_extra = at.field("extra_source_addresses");
+    match others.as_slice() {
+        [] => {}
+        _ if source_address.is_none() => {
+            problems.error(&at_extra, "an extra address needs a source_address beside it");
+        }
+        [(Some(schema), own_options)] => {
+            let at_one = at_extra.index(0);
+            let other = source(schema, &at_one.field("address"), problems);
+            if let (Some(first), Some(other)) = (address, other)
+                && first.is_ipv4() == other.is_ipv4()
+            {
+                let message = "it must have another IP version than source_address";
+                problems.error(&at_one.field("address"), message);
+            }
+            let options = match own_options {
+                Some(config::SocketOptionsOverride { socket_options }) => {
+                    options(socket_options, &at_one.field("socket_options"), problems)
+                }
+                None => own,
+            };
+            local.other_family = Some(Box::new(with_options(other, freebinds, &options)));
+        }
+        _ => problems.error(&at_extra, "one extra address is possible: of the other IP version"),
+    }
+    local
+}
+
+fn source(
+    schema: &config::SocketAddress,
+    at: &Path,
+    problems: &mut Problems,
+) -> Option<SocketAddr> {
+    if schema.ipv4_compat {
+        problems.not_implemented(&at.field("ipv4_compat"), "ipv4_compat of a source");
+    }
+    address::compile::ip_and_port(schema, at, problems)
+}
+
+fn with_options(address: Option<SocketAddr>, freebinds: bool, own: &[SocketOption]) -> LocalEnd {
     let mut options = Vec::new();
-    if freebind.is_some_and(|on| on) {
+    if freebinds {
         options.extend(super::freebind());
     }
     if address.is_some_and(|address| address.port() == 0) {
         // The kernel chooses a port when it connects: then only the pair of addresses must be unused.
         options.push(super::bind_address_no_port());
     }
-    let at = at.field("socket_options");
-    options.extend(self::options(socket_options, &at, problems));
-    LocalEnd { address, options }
+    options.extend_from_slice(own);
+    LocalEnd { address, options, other_family: None }
 }

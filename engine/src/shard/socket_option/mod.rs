@@ -7,6 +7,8 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd as _};
 
+use crate::address::Address;
+
 /// One option of a socket.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct SocketOption {
@@ -29,6 +31,21 @@ pub struct LocalEnd {
     pub address: Option<SocketAddr>,
     /// Its options.
     pub options: Vec<SocketOption>,
+    /// The same for hosts of the other IP version.
+    pub other_family: Option<Box<LocalEnd>>,
+}
+
+impl LocalEnd {
+    //= envoy: BindConfig.extra_source_addresses
+    /// The local end of a connection to this address: that of its IP version, if there are two.
+    #[must_use]
+    pub fn toward(&self, remote: Address) -> &Self {
+        let (Some(ours), Some(other)) = (self.address, &self.other_family) else { return self };
+        match remote.ip() {
+            Some(ip) if ip.is_ipv4() != ours.is_ipv4() => other,
+            _ => self,
+        }
+    }
 }
 
 /// The value of an option.

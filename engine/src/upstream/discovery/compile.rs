@@ -14,6 +14,7 @@ use crate::common_compile::check_word;
 use crate::stats::Registry;
 use crate::upstream::discovery::eds_compile;
 use crate::upstream::discovery::provided_compile::{self, Provided};
+use crate::upstream::discovery::resolver_compile;
 use crate::upstream::discovery::{
     Discovery, Dns, FailureRefresh, LookupFamily, Refresh, Semantics, Target,
 };
@@ -41,12 +42,12 @@ pub(in crate::upstream) struct Schema<'a> {
     pub(in crate::upstream) dns_caches: (&'a DnsCaches, &'a Registry),
     /// The name of the cluster.
     pub(in crate::upstream) name: &'a str,
-    pub(in crate::upstream) dns: DnsFields,
+    pub(in crate::upstream) dns: DnsFields<'a>,
 }
 
 /// The `dns_*` fields of the cluster or of `DnsCluster`.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(in crate::upstream) struct DnsFields {
+pub(in crate::upstream) struct DnsFields<'a> {
     pub(in crate::upstream) refresh_rate: Option<Duration>,
     pub(in crate::upstream) jitter: Option<Duration>,
     /// base_interval and max_interval.
@@ -54,6 +55,7 @@ pub(in crate::upstream) struct DnsFields {
     pub(in crate::upstream) respect_ttl: bool,
     pub(in crate::upstream) min_refresh_rate: Option<Duration>,
     pub(in crate::upstream) lookup_family: Option<LookupFamily>,
+    pub(in crate::upstream) resolver: Option<&'a config::TypedExtensionConfig>,
 }
 
 /// What carries the connections to endpoints.
@@ -70,7 +72,7 @@ enum Kind<'a> {
     Provided(Provided<'a>),
     Dns {
         semantics: Semantics,
-        fields: DnsFields,
+        fields: DnsFields<'a>,
         /// The path of the message with the fields.
         at: Path,
     },
@@ -126,7 +128,8 @@ pub(in crate::upstream) fn discovery(
             let targets = endpoints.into_iter().filter_map(target).collect();
             let lookup_family = fields.lookup_family.unwrap_or(LookupFamily::Auto);
             let refresh = refresh(&fields, &dns_at, problems);
-            Discovery::Dns(Dns { semantics, targets, lookup_family, refresh })
+            let resolver = resolver_compile::own(fields.resolver, &dns_at, problems);
+            Discovery::Dns(Dns { semantics, targets, lookup_family, refresh, resolver })
         }
     }
 }
@@ -199,7 +202,7 @@ fn original_dst<'a>(schema: &Schema<'_>, at: &Path, problems: &mut Problems) -> 
 }
 
 /// `envoy.clusters.dns`, of the cluster at `at`.
-fn dns_cluster<'a>(schema: &config::DnsCluster, at: &Path) -> Kind<'a> {
+fn dns_cluster<'a>(schema: &'a config::DnsCluster, at: &Path) -> Kind<'a> {
     let config::DnsCluster {
         dns_refresh_rate,
         dns_failure_refresh_rate,
@@ -208,6 +211,7 @@ fn dns_cluster<'a>(schema: &config::DnsCluster, at: &Path) -> Kind<'a> {
         dns_lookup_family,
         all_addresses_in_single_endpoint,
         dns_min_refresh_rate,
+        typed_dns_resolver_config,
     } = schema;
     let failure = dns_failure_refresh_rate.as_ref().map(|rate| {
         let config::DnsClusterRefreshRate { base_interval, max_interval } = rate;
@@ -219,6 +223,7 @@ fn dns_cluster<'a>(schema: &config::DnsCluster, at: &Path) -> Kind<'a> {
         failure_refresh_rate: failure,
         respect_ttl: *respect_dns_ttl,
         min_refresh_rate: *dns_min_refresh_rate,
+        resolver: typed_dns_resolver_config.as_ref(),
         lookup_family: match dns_lookup_family {
             config::DnsClusterLookupFamily::Unspecified => None,
             config::DnsClusterLookupFamily::Auto => Some(LookupFamily::Auto),
@@ -434,7 +439,7 @@ fn dns_target(
 }
 
 fn check_logical(
-    fields: &DnsFields,
+    fields: &DnsFields<'_>,
     assignment: Option<&config::ClusterLoadAssignment>,
     dns_at: &Path,
     assignment_at: &Path,
@@ -455,7 +460,7 @@ fn check_logical(
     }
 }
 
-fn refresh(fields: &DnsFields, dns_at: &Path, problems: &mut Problems) -> Refresh {
+fn refresh(fields: &DnsFields<'_>, dns_at: &Path, problems: &mut Problems) -> Refresh {
     let failure = failure_refresh(fields.failure_refresh_rate, dns_at, problems);
     let default = Refresh::default();
     Refresh {

@@ -9,6 +9,7 @@ pub mod eds_compile;
 mod logical_dns;
 mod provided_compile;
 mod refresh;
+pub(in crate::upstream) mod resolver_compile;
 mod strict_dns;
 
 use std::collections::HashSet;
@@ -132,6 +133,39 @@ pub struct Dns {
     pub lookup_family: LookupFamily,
     /// When to look up again.
     pub refresh: Refresh,
+    /// What resolves the names, if it is not the resolver of the process.
+    pub resolver: Option<OwnResolver>,
+}
+
+/// `typed_dns_resolver_config`
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct OwnResolver {
+    /// The name servers; empty: those of the system.
+    pub servers: Vec<SocketAddr>,
+    /// Whether all queries go over TCP.
+    pub only_tcp: bool,
+    /// Whether a name is also looked up in the search domains of the system. Default yes.
+    pub searches_domains: bool,
+    /// How long one query may take. Default 5 s.
+    pub timeout: Duration,
+    /// How often a query is sent. Default 4.
+    pub tries: usize,
+    /// Whether the servers are asked in turn.
+    pub rotates: bool,
+}
+
+/// Those of Envoy and c-ares.
+impl Default for OwnResolver {
+    fn default() -> Self {
+        Self {
+            servers: Vec::new(),
+            only_tcp: false,
+            searches_domains: true,
+            timeout: Duration::from_secs(5),
+            tries: 4,
+            rotates: false,
+        }
+    }
 }
 
 /// How the addresses of a name become hosts.

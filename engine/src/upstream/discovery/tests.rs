@@ -27,6 +27,7 @@ fn dns(semantics: Semantics, names: &[&str]) -> Dns {
         targets: names.iter().map(target).collect(),
         lookup_family: LookupFamily::V4Only,
         refresh: Refresh::default(),
+        resolver: None,
     }
 }
 

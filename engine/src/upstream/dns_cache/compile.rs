@@ -14,6 +14,7 @@ use crate::upstream::compile::lookup_family;
 use crate::upstream::destination;
 use crate::upstream::discovery::LookupFamily;
 use crate::upstream::discovery::compile::failure_refresh;
+use crate::upstream::discovery::resolver_compile;
 
 /// The caches that are in use.
 #[derive(Debug, Default)]
@@ -86,6 +87,7 @@ fn settings(
         dns_cache_circuit_breaker,
         preresolve_hostnames,
         dns_query_timeout,
+        typed_dns_resolver_config,
     } = schema;
     let max_pending = dns_cache_circuit_breaker.as_ref().and_then(|schema| {
         let config::DnsCacheCircuitBreakers { max_pending_requests } = schema;
@@ -120,6 +122,7 @@ fn settings(
         max_pending_requests: max_pending.map_or(1024, |requests| requests as usize),
         preresolve,
         query_timeout: Some(query_timeout).filter(|timeout| !timeout.is_zero()),
+        resolver: resolver_compile::own(typed_dns_resolver_config.as_ref(), at, problems),
     })
 }
 

@@ -193,6 +193,7 @@ mod tests {
             max_pending_requests,
             preresolve: Vec::new(),
             query_timeout: None,
+            resolver: None,
         };
         DnsCache::new(settings, Registry::new(1).scope("dns_cache.c."))
     }

@@ -17,7 +17,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use super::destination;
-use super::discovery::{FailureRefresh, LookupFamily};
+use super::discovery::{FailureRefresh, LookupFamily, OwnResolver};
 use crate::address::Address;
 use crate::shard::clock::Millis;
 use crate::stats::{Scope, stats};
@@ -49,6 +49,8 @@ pub struct Settings {
     pub preresolve: Vec<String>,
     /// How long a lookup may take; none: no limit. Default 5 s.
     pub query_timeout: Option<Duration>,
+    /// What resolves names, if it is not the resolver of the process.
+    pub resolver: Option<OwnResolver>,
 }
 
 /// A DNS cache.
