@@ -1,7 +1,7 @@
 //! The scenarios, one line each. A scenario has a shape of configuration, a load, and the figure by
 //! which the peers are compared.
 
-use crate::peers::{Downstream, Shape, Upstream};
+use crate::peers::{Downstream, HttpFilters, Shape, Upstream};
 use crate::tls::Key;
 
 /// One thing to measure.
@@ -75,6 +75,8 @@ pub(crate) struct Ask {
     pub(crate) resume: bool,
     /// Requests at a time on each connection, over HTTP/2.
     pub(crate) streams: usize,
+    /// The coding that the clients accept.
+    pub(crate) accept_encoding: Option<&'static str>,
 }
 
 impl Ask {
@@ -88,6 +90,7 @@ impl Ask {
         close: false,
         resume: false,
         streams: 1,
+        accept_encoding: None,
     };
 }
 
@@ -130,6 +133,7 @@ pub(crate) fn all() -> Vec<Scenario> {
     ));
     all.extend(transports());
     all.extend(http2());
+    all.extend(filters());
     let instructions = Measure::Instructions(Ask::PLAIN);
     all.push(plain("instructions", "in user space", "instructions_per_request", instructions));
     all.extend(RATES.map(|(name, about, percent)| {
@@ -212,6 +216,34 @@ fn transports() -> Vec<Scenario> {
         tcp(megabytes("tcp-64k", "64 KB answers through TCP pass-through", answers_64k, 16)),
         tcp(megabytes("tcp-1m", "1 MB answers through TCP pass-through", answers_1m, 16)),
     ]
+}
+
+/// HTTP filters before the router.
+fn filters() -> Vec<Scenario> {
+    let with = |filters, scenario: Scenario| {
+        let shape = Shape { filters, ..scenario.shape };
+        Scenario { shape, batch: "filters", ..scenario }
+    };
+    let mut all = Vec::new();
+    for (name, about, filters) in [
+        ("filters-1", "13 B through one filter that sets a header", HttpFilters::Head(1)),
+        ("filters-5", "13 B through five of them", HttpFilters::Head(5)),
+        ("filters-10", "13 B through ten of them", HttpFilters::Head(10)),
+        ("rbac-1000", "13 B, 1,000 policies, the last one matches", HttpFilters::Rbac(1000)),
+    ] {
+        all.push(with(filters, cpu(name, about, Ask::PLAIN)));
+    }
+    for (name, about, library, coding) in [
+        ("gzip-1m", "1 MB answers, compressed by gzip", "gzip", "gzip"),
+        ("brotli-1m", "1 MB answers, compressed by brotli", "brotli", "br"),
+        ("zstd-1m", "1 MB answers, compressed by zstd", "zstd", "zstd"),
+    ] {
+        let ask = Ask { page: "/1m", expect_bytes: None, connections: 16, ..Ask::PLAIN };
+        let ask = Ask { accept_encoding: Some(coding), ..ask };
+        // An answer is a megabyte, so the cost of one is that of a megabyte.
+        all.push(with(HttpFilters::Compressor(library), cpu(name, about, ask)));
+    }
+    all
 }
 
 /// HTTP/2 at the side of the clients, of the origin, or both.

@@ -42,6 +42,8 @@ mod dynamic_resources;
 #[cfg(test)]
 mod edge;
 #[cfg(test)]
+mod edge_filters;
+#[cfg(test)]
 mod examples;
 #[cfg(test)]
 mod explain;

@@ -352,6 +352,7 @@ impl Compiler {
             cluster: &find_cluster,
             local_cluster: &node.cluster,
             dns_caches,
+            secrets,
         };
         let cluster_filters =
             filters::upstream_compile::of_clusters(all_clusters(), &around, problems);

@@ -69,6 +69,9 @@ pub const LUA_INSTRUCTIONS_MAX: u32 = 10_000_000;
 /// The most memory that the state of a Lua script takes on a shard.
 pub const LUA_BYTES_MAX: usize = 64 * 1024 * 1024;
 
+/// Milliseconds between two requests for a token, at least.
+pub const TOKEN_FETCH_MIN_MS: u64 = 1000;
+
 /// How often the load balancer is called again to avoid a host that was already tried.
 pub const HOST_SELECTIONS_MAX: u32 = 100;
 

@@ -31,6 +31,9 @@ impl Compiler {
             let what = resource.type_name();
             return Err(format!("{what} is not a RouteConfiguration"));
         };
+        let Some(secrets) = self.secrets() else {
+            return Err("there is no configuration yet".to_owned());
+        };
         let in_force = self.in_force();
         let clusters = in_force.clusters.values();
         let known: HashMap<&str, &Arc<Number>> =
@@ -57,6 +60,7 @@ impl Compiler {
                 are_mirrored: &are_mirrored,
             },
             local_cluster: &in_force.node.cluster,
+            secrets,
             dns_caches: self.dns_caches(),
         };
         let needs = route::compile::Needs {

@@ -38,6 +38,14 @@ impl Rate {
         Self { tokens_max: max_tokens.into(), interval }
     }
 
+    /// So many tokens a second, of which those of a second are kept.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "a rate need not be exact to the last byte")]
+    pub fn per_second(tokens: u64) -> Self {
+        let tokens_max = tokens as f64;
+        Self { tokens_max, interval: 1000.0 / tokens_max.max(1.0) }
+    }
+
     /// The most tokens.
     #[must_use]
     pub const fn tokens_max(&self) -> f64 {
@@ -74,6 +82,23 @@ impl Tokens {
         };
         // An interval of zero would let everything pass.
         tokens <= rate.tokens_max && self.empty_at.fetch_update(Relaxed, Relaxed, spend).is_ok()
+    }
+
+    /// Takes as many whole tokens as there are at `now`, at most `wanted`; returns how many.
+    #[expect(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "not negative, and at most `wanted`"
+    )]
+    pub fn take_up_to(&self, wanted: u64, rate: &Rate, now: Millis) -> u64 {
+        loop {
+            let left = self.left(rate, now).floor() as u64;
+            let taken = left.min(wanted);
+            if taken == 0 || self.take(taken as f64, rate, now) {
+                return taken;
+            }
+        }
     }
 
     /// Puts so many tokens back, as far as the bucket holds them.

@@ -62,6 +62,9 @@ pub(crate) struct Options {
     /// Send this many additional header fields.
     #[arg(long, default_value_t = 0)]
     pub(crate) headers: usize,
+    /// The coding that clients accept.
+    #[arg(long)]
+    pub(crate) accept_encoding: Option<String>,
     /// Use a new connection for each request.
     #[arg(long)]
     pub(crate) close: bool,
@@ -153,6 +156,9 @@ fn request(options: &Options) -> Vec<u8> {
     text.push_str("user-agent: corvoy-bench\r\naccept: */*\r\n");
     for index in 0..options.headers {
         text.push_str(&format!("x-bench-{index}: a value of an ordinary length\r\n"));
+    }
+    if let Some(coding) = &options.accept_encoding {
+        text.push_str(&format!("accept-encoding: {coding}\r\n"));
     }
     if options.body > 0 {
         text.push_str(&format!("content-length: {}\r\n", options.body));

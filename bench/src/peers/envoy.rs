@@ -6,7 +6,7 @@
 use std::fmt::Write;
 use std::net::SocketAddr;
 
-use super::{Addresses, Downstream, Shape, Upstream};
+use super::{Addresses, Downstream, HttpFilters, Shape, Upstream};
 use crate::tls::Files;
 
 pub(super) fn config(shape: Shape, at: Addresses, files: Option<&Files>) -> String {
@@ -26,7 +26,7 @@ static_resources:
     if shape.downstream == Downstream::Tcp {
         text.push_str(TCP_FILTERS);
     } else {
-        text.push_str(HTTP_FILTERS);
+        text.push_str(&HTTP_FILTERS.replace("FILTERS", &http_filters(shape.filters)));
         virtual_hosts(&mut text, shape);
     }
     if let Some(files) = files {
@@ -50,13 +50,61 @@ const HTTP_FILTERS: &str = "    - filters:
           \"@type\": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
           stat_prefix: ingress_http
           http_filters:
-          - name: envoy.filters.http.router
+FILTERS          - name: envoy.filters.http.router
             typed_config:
               \"@type\": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router
           route_config:
             name: bench
             virtual_hosts:
 ";
+
+/// What stands before the router.
+fn http_filters(filters: HttpFilters) -> String {
+    let typed = |name: &str, kind: &str, options: &str| {
+        let kind = format!("type.googleapis.com/envoy.extensions.filters.http.{kind}");
+        format!(
+            "          - name: {name}\n            typed_config: {{ \"@type\": {kind}, {options} }}\n"
+        )
+    };
+    match filters {
+        HttpFilters::None => String::new(),
+        HttpFilters::Head(count) => (0..count)
+            .map(|i| {
+                let header = format!("{{ key: x-filter-{i}, value: a-value }}");
+                let options = format!(
+                    "mutations: {{ request_mutations: [{{ append: {{ header: {header} }} }}] }}"
+                );
+                typed(&format!("head-{i}"), "header_mutation.v3.HeaderMutation", &options)
+            })
+            .collect(),
+        HttpFilters::Rbac(count) => {
+            let policies = (0..count).map(|i| {
+                let agent = if i + 1 == count { "corvoy-bench" } else { "another" };
+                let principal = format!(
+                    "{{ header: {{ name: user-agent, string_match: {{ exact: {agent} }} }} }}"
+                );
+                format!("p{i:05}: {{ permissions: [{{ any: true }}], principals: [{principal}] }}")
+            });
+            let policies = policies.collect::<Vec<_>>().join(", ");
+            let rules = format!("rules: {{ action: ALLOW, policies: {{ {policies} }} }}");
+            typed("rbac", "rbac.v3.RBAC", &rules)
+        }
+        HttpFilters::Compressor(library) => {
+            let name = match library {
+                "gzip" => "Gzip",
+                "brotli" => "Brotli",
+                _ => "Zstd",
+            };
+            let kind = format!(
+                "type.googleapis.com/envoy.extensions.compression.{library}.compressor.v3.{name}"
+            );
+            let library = format!(
+                "compressor_library: {{ name: {library}, typed_config: {{ \"@type\": {kind} }} }}"
+            );
+            typed("compressor", "compressor.v3.Compressor", &library)
+        }
+    }
+}
 
 fn transport_socket(text: &mut String, files: &Files, downstream: Downstream) {
     let Files { certificate, key, both: _ } = files;

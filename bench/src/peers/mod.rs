@@ -48,6 +48,19 @@ pub(crate) struct Shape {
     pub(crate) shards: usize,
     pub(crate) downstream: Downstream,
     pub(crate) upstream: Upstream,
+    pub(crate) filters: HttpFilters,
+}
+
+/// What stands before the router. Only Envoy and Corvoy read it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum HttpFilters {
+    None,
+    /// So many that each set a header of the request.
+    Head(usize),
+    /// `rbac` with so many policies, of which the last one allows the request.
+    Rbac(usize),
+    /// A compressor of responses with this library.
+    Compressor(&'static str),
 }
 
 /// What the clients of a proxy speak to it.
@@ -164,6 +177,11 @@ impl Peer {
                 Some("it has no routes, retries, threads or TLS".to_owned())
             }
             _ if bare && scenario.room > 1 => Some("it has only one thread".to_owned()),
+            _ if scenario.shape.filters != HttpFilters::None
+                && !matches!(self, Self::Corvoy | Self::Envoy) =>
+            {
+                Some("it has no such HTTP filters".to_owned())
+            }
             Measure::Instructions(_) if self == Self::Direct => {
                 Some("it is not a proxy".to_owned())
             }
@@ -192,6 +210,7 @@ impl Shape {
         shards: 1,
         downstream: Downstream::Http,
         upstream: Upstream::Http,
+        filters: HttpFilters::None,
     };
 
     /// The path of `page` through the last route of the configuration.

@@ -396,7 +396,17 @@ impl Stage {
         ask: Ask,
         plan: &Plan,
     ) -> anyhow::Result<Vec<String>> {
-        let Ask { page, expect_bytes, connections, body, headers, close, resume, streams: _ } = ask;
+        let Ask {
+            page,
+            expect_bytes,
+            connections,
+            body,
+            headers,
+            close,
+            resume,
+            streams: _,
+            accept_encoding,
+        } = ask;
         let mut line = vec![std::env::current_exe()?.display().to_string()];
         line.extend(["load", "--gated", "--quiet"].map(str::to_owned));
         let mut option = |name: &str, value: String| line.extend([format!("--{name}"), value]);
@@ -411,6 +421,9 @@ impl Stage {
         option("headers", headers.to_string());
         if let Some(bytes) = expect_bytes {
             option("expect-bytes", bytes.to_string());
+        }
+        if let Some(coding) = accept_encoding {
+            option("accept-encoding", coding.to_owned());
         }
         if let Some(rate) = plan.rate {
             option("rate", rate.to_string());

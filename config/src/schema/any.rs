@@ -37,6 +37,7 @@ macro_rules! any {
 }
 
 any! {
+    AdmissionControl = "envoy.extensions.filters.http.admission_control.v3.AdmissionControl",
     AggregateCluster = "envoy.extensions.clusters.aggregate.v3.ClusterConfig",
     AllowListedRoutesConfig =
         "envoy.extensions.internal_redirect.allow_listed_routes.v3.AllowListedRoutesConfig",
@@ -44,6 +45,7 @@ any! {
     ApiKeyAuthPerRoute = "envoy.extensions.filters.http.api_key_auth.v3.ApiKeyAuthPerRoute",
     ApplicationProtocolInput =
         "envoy.extensions.matching.common_inputs.network.v3.ApplicationProtocolInput",
+    BandwidthLimit = "envoy.extensions.filters.http.bandwidth_limit.v3.BandwidthLimit",
     BasicAuth = "envoy.extensions.filters.http.basic_auth.v3.BasicAuth",
     BasicAuthPerRoute = "envoy.extensions.filters.http.basic_auth.v3.BasicAuthPerRoute",
     BrotliCompressor = "envoy.extensions.compression.brotli.compressor.v3.Brotli",
@@ -69,9 +71,11 @@ any! {
         "envoy.extensions.http.stateful_session.cookie.v3.CookieBasedSessionState",
     Cors = "envoy.extensions.filters.http.cors.v3.Cors",
     CorsPolicy = "envoy.extensions.filters.http.cors.v3.CorsPolicy",
+    CredentialInjector = "envoy.extensions.filters.http.credential_injector.v3.CredentialInjector",
     CsrfPolicy = "envoy.extensions.filters.http.csrf.v3.CsrfPolicy",
     CustomHeaderConfig =
         "envoy.extensions.http.original_ip_detection.custom_header.v3.CustomHeaderConfig",
+    CustomResponse = "envoy.extensions.filters.http.custom_response.v3.CustomResponse",
     Decompressor = "envoy.extensions.filters.http.decompressor.v3.Decompressor",
     DestinationIpInput = "envoy.extensions.matching.common_inputs.network.v3.DestinationIPInput",
     DestinationPortInput =
@@ -106,6 +110,7 @@ any! {
     FileAccessLog = "envoy.extensions.access_loggers.file.v3.FileAccessLog",
     FilterConfig = "envoy.config.route.v3.FilterConfig",
     FilterStateInput = "envoy.extensions.matching.common_inputs.network.v3.FilterStateInput",
+    GenericCredential = "envoy.extensions.http.injected_credentials.generic.v3.Generic",
     GetAddrInfoDnsResolver =
         "envoy.extensions.network.dns_resolver.getaddrinfo.v3.GetAddrInfoDnsResolverConfig",
     GlobalRateLimit = "envoy.extensions.filters.http.ratelimit.v3.RateLimit",
@@ -154,6 +159,8 @@ any! {
     LeastRequest = "envoy.extensions.load_balancing_policies.least_request.v3.LeastRequest",
     Listener = "envoy.config.listener.v3.Listener",
     LocalRateLimit = "envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit",
+    LocalResponsePolicy =
+        "envoy.extensions.http.custom_response.local_response_policy.v3.LocalResponsePolicy",
     Lua = "envoy.extensions.filters.http.lua.v3.Lua",
     LuaPerRoute = "envoy.extensions.filters.http.lua.v3.LuaPerRoute",
     Maglev = "envoy.extensions.load_balancing_policies.maglev.v3.Maglev",
@@ -164,6 +171,7 @@ any! {
     NetworkLocalRateLimit = "envoy.extensions.filters.network.local_ratelimit.v3.LocalRateLimit",
     NetworkRbac = "envoy.extensions.filters.network.rbac.v3.RBAC",
     NetworkSetFilterState = "envoy.extensions.filters.network.set_filter_state.v3.Config",
+    OAuth2Credential = "envoy.extensions.http.injected_credentials.oauth2.v3.OAuth2",
     OmitCanaryHostsPredicate =
         "envoy.extensions.retry.host.omit_canary_hosts.v3.OmitCanaryHostsPredicate",
     OmitHostMetadata = "envoy.extensions.retry.host.omit_host_metadata.v3.OmitHostMetadataConfig",

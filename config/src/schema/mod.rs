@@ -22,6 +22,7 @@ mod cluster;
 mod compression;
 mod core;
 mod discovery;
+mod edge_filters;
 mod ext_authz;
 mod ext_proc;
 mod fault;
@@ -56,6 +57,7 @@ pub use cluster::*;
 pub use compression::*;
 pub use core::*;
 pub use discovery::*;
+pub use edge_filters::*;
 pub use ext_authz::*;
 pub use ext_proc::*;
 pub use fault::*;
@@ -119,6 +121,7 @@ pub fn coverage() -> impl Iterator<Item = &'static Coverage> {
         COMPRESSION,
         CORE,
         DISCOVERY,
+        EDGE_FILTERS,
         EXT_AUTHZ,
         EXT_PROC,
         FAULT,

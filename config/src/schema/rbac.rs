@@ -36,6 +36,8 @@ schema! {
         stat_prefix: String,
         enforcement_type: RbacEnforcementType,
         delay_deny: Option<Duration>,
+        matcher: Option<Matcher>,
+        shadow_matcher: Option<Matcher>,
     }
 
     struct RbacRules = "envoy.config.rbac.v3.RBAC" {

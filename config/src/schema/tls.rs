@@ -132,6 +132,11 @@ schema! {
         tls_certificate: Option<TlsCertificate>,
         session_ticket_keys: Option<TlsSessionTicketKeys>,
         validation_context: Option<CertificateValidationContext>,
+        generic_secret: Option<GenericSecret>,
+    }
+
+    struct GenericSecret = "envoy.extensions.transport_sockets.tls.v3.GenericSecret" {
+        secret: Option<DataSource>,
     }
 }
 

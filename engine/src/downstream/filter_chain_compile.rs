@@ -341,7 +341,11 @@ fn http(
     let of_clusters = context.cluster_filters;
     let upstream =
         upstream_filters::of_manager(schemas, of_clusters, &filter_context, &filters_at, problems);
-    let filters = http_filters::chain(schemas, upstream, &filter_context, &filters_at, problems);
+    let upgrades = &manager.upgrade_configs;
+    let at_upgrades = at.field("upgrade_configs");
+    let upgrades = http_filters::upgrades(upgrades, &filter_context, &at_upgrades, problems);
+    let filters =
+        http_filters::chain(schemas, upstream, upgrades, &filter_context, &filters_at, problems);
     let source = manager.rds.as_ref();
     let source = source.and_then(|schema| route_source(schema, &at.field("rds"), problems));
     if source.is_some() {
@@ -410,6 +414,7 @@ fn filter_context<'a>(
         calls: callout::compile::Context { cluster: context.cluster, are_made, are_mirrored },
         local_cluster: &context.node.cluster,
         dns_caches: context.dns_caches,
+        secrets: context.tls,
     }
 }
 

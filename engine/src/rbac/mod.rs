@@ -4,6 +4,8 @@
 //! Invariant: a decision reads only what is known of the connection and the request; it has no state.
 
 pub(crate) mod compile;
+pub(crate) mod policies;
+pub(crate) mod policies_compile;
 
 use std::ops::Range;
 

@@ -91,11 +91,7 @@ impl Core<'_> {
         if self.upgrade != Upgrade::Requested {
             return Ok(());
         }
-        let request = &self.heads.request;
-        let protocol = match request.upgrade() {
-            None if request.method == Method::Connect => b"CONNECT",
-            protocol => protocol.unwrap_or_default(),
-        };
+        let protocol = self.upgrade_protocol();
         let route_allows = match action {
             Action::Forward(plan) => plan.upgrades.allow(protocol),
             _ => None,
@@ -110,6 +106,15 @@ impl Core<'_> {
         self.stats().downstream_cx_upgrades_total.inc();
         self.stats().downstream_cx_upgrades_active.inc();
         Ok(())
+    }
+
+    /// The protocol that the request upgrades to.
+    pub(super) fn upgrade_protocol(&self) -> &[u8] {
+        let request = &self.heads.request;
+        match request.upgrade() {
+            None if request.method == Method::Connect => b"CONNECT",
+            protocol => protocol.unwrap_or_default(),
+        }
     }
 
     pub(super) fn end_upgrade(&self) {

@@ -9,6 +9,7 @@ use corvoy_config::{self as config, Path, Problems};
 use super::Target;
 use super::grpc::GrpcMethod;
 use crate::common_compile::check_word;
+use crate::http::Scheme;
 use crate::limits;
 use crate::metadata::ListenerInfo;
 use crate::request::filters::Chain;
@@ -131,6 +132,19 @@ pub(crate) fn http(
     let config::HttpUri { uri: _, cluster, timeout } = schema;
     let timeout = timeout.filter(|timeout| !timeout.is_zero());
     context.target(cluster.as_deref()?, timeout, retry, &at.field("cluster"), problems)
+}
+
+/// Scheme, authority and path of a URI.
+pub(crate) fn split_uri(uri: &str) -> Option<(Scheme, &str, &str)> {
+    let (scheme, rest) = match (uri.strip_prefix("http://"), uri.strip_prefix("https://")) {
+        (Some(rest), _) => (Scheme::Http, rest),
+        (None, Some(rest)) => (Scheme::Https, rest),
+        (None, None) => return None,
+    };
+    let end = rest.find('/').unwrap_or(rest.len());
+    let (authority, path) = rest.split_at(end);
+    let is_plain = !authority.is_empty() && uri.bytes().all(|byte| byte.is_ascii_graphic());
+    is_plain.then_some((scheme, authority, if path.is_empty() { "/" } else { path }))
 }
 
 /// Envoy's default interval between retries.

@@ -1,5 +1,6 @@
 //! The chain at work for one request.
 
+use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 use std::task::{self, Poll};
@@ -8,7 +9,7 @@ use super::body::{Inside, Lane, Sees};
 use super::compressor::Decision;
 use super::piece::Piece;
 use super::selector::{self, Late};
-use super::{Back, Chain, Filter, Flow, Named, RouteConfig, State, Wait};
+use super::{Back, Chain, Filter, Flow, Named, Plan, RouteConfig, State, Wait};
 use crate::flags::Flag;
 use crate::http::BodyLength;
 use crate::limits;
@@ -31,6 +32,8 @@ pub(in crate::request) struct Active {
     /// In the order of the chain. As in Envoy, the first route decides which; if a filter changes the
     /// route, the others get what the new one says to them.
     pub(super) running: Vec<Running>,
+    /// The filters of the connection manager for the request's upgrade, if these are others.
+    pub(super) own: Option<Arc<Chain>>,
     /// How many of them are the connection manager's. Behind these are those of the cluster, while an attempt
     /// lasts.
     of_manager: usize,
@@ -157,6 +160,8 @@ pub(in crate::request) struct Context<'c, 'a> {
     reply: Option<&'c LocalReply>,
     /// The filters of the cluster, if it is one of them.
     upstream: Option<&'c Chain>,
+    /// Those, or those of the upgrade.
+    other: Option<&'c Chain>,
     /// What the filter wants to see of the request and of the response.
     sees: (&'c mut Sees, &'c mut Sees),
     /// What it holds of the request and of the response.
@@ -192,9 +197,19 @@ impl<'c, 'a> Context<'c, 'a> {
         }
     }
 
+    /// Whether the head is that of a local reply.
+    pub(super) const fn is_local_reply(&self) -> bool {
+        self.reply.is_some()
+    }
+
     /// Whether the head is that of a local reply with this flag.
     pub(super) fn has_flag(&self, flag: Flag) -> bool {
         self.reply.is_some_and(|reply| reply.flags.has(flag))
+    }
+
+    /// `%RESPONSE_CODE_DETAILS%` of the response whose head it is.
+    pub(super) fn response_details(&self) -> Cow<'static, str> {
+        self.reply.map_or(Cow::Borrowed("via_upstream"), |reply| reply.details.clone())
     }
 
     /// The head has changed, and the route is looked up again. Later filters get what the new route says to
@@ -271,15 +286,15 @@ impl<'c, 'a> Context<'c, 'a> {
     pub(super) fn running(&self) -> impl Iterator<Item = (&Filter, &[Arc<RouteConfig>])> {
         let chain = &self.core.given.service.filters;
         let plan = chain.plan(self.core.record.route);
-        let of_manager = plan.steps.iter().filter(|_| self.upstream.is_none());
+        let of_manager = plan.steps.iter().filter(|_| self.other.is_none());
         let of_manager =
             of_manager.filter_map(|step| Some((&chain.get(step.filter)?.filter, &*step.configs)));
-        let of_cluster = self.upstream.into_iter().flat_map(|chain| &chain.filters);
-        let of_cluster = of_cluster
-            .filter(|named| named.runs_upstream(Some(plan)))
-            .map(|named| (&named.filter, plan.upstream_configs(&named.name)));
+        let of_other = self.other.into_iter().flat_map(|chain| &chain.filters);
+        let of_other = of_other
+            .filter(|named| named.runs(Some(plan)))
+            .map(|named| (&named.filter, plan.configs_by_name(&named.name)));
         let selected = self.selected.map(|filter| (filter, self.configs));
-        of_manager.chain(of_cluster).chain(selected)
+        of_manager.chain(of_other).chain(selected)
     }
 
     /// Which coding the response gets, if compressors have decided that already.
@@ -334,7 +349,18 @@ impl Active {
         self.of_manager = self.running.len();
     }
 
-    /// Adds a filter of the cluster.
+    /// For a request that upgrades, with filters of its own.
+    pub(super) fn begin_upgrade(&mut self, chain: &Arc<Chain>, chain_plan: Option<&Plan>) {
+        for (i, named) in chain.filters.iter().enumerate() {
+            if named.runs(chain_plan) {
+                self.add(i, named.filter.begin());
+            }
+        }
+        self.own = Some(Arc::clone(chain));
+        self.of_manager = self.running.len();
+    }
+
+    /// Adds a filter of a chain that is not the connection manager's first one.
     pub(super) fn add(&mut self, filter: usize, state: State) {
         self.running.push(Running::new(filter, Origin::Chain, state));
     }
@@ -568,13 +594,19 @@ impl Active {
         let Running { filter, origin, state, request, response } = running;
         let inside = (&request.inside, &response.inside);
         let plan = chain.plan(core.record.route);
-        let (Named { name, filter, .. }, configs, upstream) = match chain.get(*filter) {
-            Some(named) => (named, plan.configs(*filter, at), None),
+        let own = self.own.as_deref();
+        let (place, chain) = (*filter, own.unwrap_or(chain));
+        let (Named { name, filter, .. }, upstream) = match chain.get(place) {
+            Some(named) => (named, None),
             None => {
                 let upstream = self.upstream.as_deref()?;
-                let named = upstream.get(*filter - chain.filters.len())?;
-                (named, plan.upstream_configs(&named.name), Some(upstream))
+                (upstream.get(place - chain.filters.len())?, Some(upstream))
             }
+        };
+        let other = upstream.or(own);
+        let configs = match other {
+            None => plan.configs(place, at),
+            Some(_) => plan.configs_by_name(name),
         };
         let selected = match origin {
             Origin::Chain => None,
@@ -594,6 +626,7 @@ impl Active {
             response_body: call.response_body,
             reply: call.reply,
             upstream,
+            other,
             sees: (&mut request.sees, &mut response.sees),
             inside,
             shared: &mut self.shared,
@@ -615,6 +648,7 @@ impl Active {
     pub(super) fn clear(&mut self) {
         let Self {
             running,
+            own,
             of_manager,
             upstream,
             upstream_holds,
@@ -627,6 +661,7 @@ impl Active {
         } = self;
         running.clear();
         held_for.set(HeldFor::Body);
+        *own = None;
         *of_manager = 0;
         *upstream = None;
         *upstream_holds = false;

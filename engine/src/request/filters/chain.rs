@@ -19,6 +19,8 @@ pub struct Chain {
     pub(super) without_route: Plan,
     /// The filters behind the router.
     pub(super) upstream: UpstreamChains,
+    /// The filters for requests that upgrade, where these are others.
+    pub(super) upgrades: Box<[(Box<[u8]>, Arc<Self>)]>,
 }
 
 #[derive(Debug)]
@@ -34,8 +36,8 @@ pub(super) struct Named {
 #[derive(Clone, Debug, Default)]
 pub struct Plan {
     pub(super) steps: Arc<[Step]>,
-    /// What the route says to the filters behind the router, by their names; none: nothing.
-    pub(super) upstream: Option<Arc<BTreeMap<Box<str>, Said>>>,
+    /// What the route says to the filters of clusters and upgrades, by their names; none: nothing.
+    pub(super) by_name: Option<Arc<BTreeMap<Box<str>, Said>>>,
 }
 
 #[derive(Debug)]
@@ -65,7 +67,18 @@ impl Chain {
     #[must_use]
     #[inline]
     pub const fn is_empty(&self) -> bool {
-        self.filters.is_empty()
+        self.filters.is_empty() && self.upgrades.is_empty()
+    }
+
+    /// The filters for requests that upgrade to this protocol; none: the same as for others.
+    pub(super) fn for_upgrade(&self, protocol: &[u8]) -> Option<&Arc<Self>> {
+        let mut all = self.upgrades.iter();
+        all.find(|(other, _)| other.eq_ignore_ascii_case(protocol)).map(|(_, chain)| chain)
+    }
+
+    /// The chains whose filters have their configuration of a route by name.
+    pub(super) fn by_name(&self) -> impl Iterator<Item = &Self> {
+        self.upstream.all().chain(self.upgrades.iter().map(|(_, chain)| &**chain))
     }
 
     /// The names of the filters that run for a route, or for none, in order.
@@ -83,15 +96,19 @@ impl Chain {
         // A selector may run any filter.
         let keeps =
             |filter: &Filter| matches!(filter, Filter::LocalRateLimit(_) | Filter::Selector(_));
-        let keeps = self.filters.iter().any(|named| keeps(&named.filter));
+        let of_upgrades = self.upgrades.iter().flat_map(|(_, chain)| &chain.filters);
+        let keeps = self.filters.iter().chain(of_upgrades).any(|named| keeps(&named.filter));
         keeps.then(Rc::default)
     }
 
     /// The connection manager is on a shard now: what need not wait for a request begins.
     pub fn begin_on_shard(&self, service: &LocalService, shard: &'static Shard) {
-        for named in &self.filters {
-            if let Filter::JwtAuthn(filter) = &named.filter {
-                drop(filter.local(service, shard));
+        let others = self.by_name().flat_map(|chain| &chain.filters);
+        for named in self.filters.iter().chain(others) {
+            match &named.filter {
+                Filter::CredentialInjector(filter) => drop(filter.local(service, shard)),
+                Filter::JwtAuthn(filter) => drop(filter.local(service, shard)),
+                _ => {}
             }
         }
     }
@@ -107,17 +124,17 @@ impl Chain {
 }
 
 impl Named {
-    /// Whether it runs behind the router, for a route with this plan.
-    pub(super) fn runs_upstream(&self, plan: Option<&Plan>) -> bool {
-        let said = plan.and_then(|plan| plan.upstream.as_ref()?.get(&self.name));
+    /// Whether it runs for a route with this plan, in a chain of a cluster or an upgrade.
+    pub(super) fn runs(&self, plan: Option<&Plan>) -> bool {
+        let said = plan.and_then(|plan| plan.by_name.as_ref()?.get(&self.name));
         said.map_or(!self.disabled, |said| matches!(said, Said::Configs(_)))
     }
 }
 
 impl Plan {
-    /// What the route says to the filter behind the router with this name, the most specific first.
-    pub(super) fn upstream_configs(&self, name: &str) -> &[Arc<RouteConfig>] {
-        match self.upstream.as_ref().and_then(|said| said.get(name)) {
+    /// What the route says to the filter with this name of a cluster or an upgrade, the most specific first.
+    pub(super) fn configs_by_name(&self, name: &str) -> &[Arc<RouteConfig>] {
+        match self.by_name.as_ref().and_then(|said| said.get(name)) {
             Some(Said::Configs(configs)) => configs,
             Some(Said::Disabled) | None => &[],
         }

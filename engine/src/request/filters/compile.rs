@@ -5,14 +5,18 @@ use std::sync::Arc;
 
 use corvoy_config::{self as config, Path, Problems};
 
+use super::admission_control::AdmissionControl;
 use super::api_key_auth::{self, ApiKeyAuth};
+use super::bandwidth_limit::{self, BandwidthLimit};
 use super::basic_auth::{self, BasicAuth};
 use super::buffer::{Buffer, PerRoute};
 use super::cdn_loop::CdnLoop;
 use super::chain::{Chain, Named, Plan, Said, Step};
 use super::compressor::{self, Compressor};
 use super::cors::{self, Cors};
+use super::credential_injector::CredentialInjector;
 use super::csrf::{self, Csrf};
+use super::custom_response::{self, CustomResponse};
 use super::decompressor::Decompressor;
 use super::dynamic_forward_proxy::{self, DynamicForwardProxy};
 use super::ext_authz::{self, ExtAuthz};
@@ -43,6 +47,7 @@ use crate::request::callout;
 use crate::request::route::mutation::compile::{is_framing, is_mutable};
 use crate::runtime::Reader;
 use crate::stats::Registry;
+use crate::transport::tls::context::compile::Secrets;
 use crate::upstream::dns_cache::compile::DnsCaches;
 
 /// What filters need from outside their own message.
@@ -57,6 +62,8 @@ pub(crate) struct Context<'a> {
     pub(crate) local_cluster: &'a str,
     /// The DNS caches that are in use.
     pub(crate) dns_caches: &'a DnsCaches,
+    /// For filters that have secrets.
+    pub(crate) secrets: &'a Secrets,
 }
 
 #[cfg(test)]
@@ -64,9 +71,10 @@ impl<'a> Context<'a> {
     /// Without clusters and prefix.
     pub(crate) fn bare(registry: &'a Registry, runtime: &'a Reader<'a>) -> Self {
         let calls = callout::compile::Context::without_clusters();
-        // It lives as long as the test.
-        let dns_caches = Box::leak(Box::default());
-        Self { registry, stat_prefix: "", runtime, calls, local_cluster: "", dns_caches }
+        // They live as long as the test.
+        let (dns_caches, secrets) =
+            (Box::leak(Box::default()), Box::leak(Box::new(Secrets::new(&[], 1, true))));
+        Self { registry, stat_prefix: "", runtime, calls, local_cluster: "", dns_caches, secrets }
     }
 }
 
@@ -91,15 +99,52 @@ enum LevelConfig {
 pub(crate) fn chain(
     filters: &[config::HttpFilter],
     upstream: UpstreamChains,
+    upgrades: Vec<(Box<[u8]>, Chain)>,
     context: &Context<'_>,
     at: &Path,
     problems: &mut Problems,
 ) -> Chain {
-    let before_router = filters.split_last().map_or(&[][..], |(_, others)| others);
-    let named = all_named(before_router, context, at, problems);
-    let mut chain = Chain { filters: named.into(), without_route: Plan::default(), upstream };
+    let upgrades = upgrades.into_iter().map(|(protocol, chain)| (protocol, Arc::new(chain)));
+    let mut chain = Chain {
+        filters: before_router(filters, context, at, problems).into(),
+        upstream,
+        upgrades: upgrades.collect(),
+        ..Chain::default()
+    };
     chain.without_route = chain.compile_plan(&[]);
     chain
+}
+
+/// Compiles the filters of upgrades that have others than those of the connection manager, each with the
+/// protocol.
+pub(crate) fn upgrades(
+    schemas: &[config::UpgradeConfig],
+    context: &Context<'_>,
+    at: &Path,
+    problems: &mut Problems,
+) -> Vec<(Box<[u8]>, Chain)> {
+    let mut chains = Vec::new();
+    for (i, schema) in schemas.iter().enumerate() {
+        // Whether it is enabled, and what the router has to say, the manager compiles.
+        let config::UpgradeConfig { upgrade_type, filters, enabled: _ } = schema;
+        if !filters.is_empty() {
+            let at = at.index(i).field("filters");
+            let filters = before_router(filters, context, &at, problems).into();
+            let chain = Chain { filters, ..Chain::default() };
+            chains.push((upgrade_type.as_bytes().into(), chain));
+        }
+    }
+    chains
+}
+
+fn before_router(
+    filters: &[config::HttpFilter],
+    context: &Context<'_>,
+    at: &Path,
+    problems: &mut Problems,
+) -> Vec<Named> {
+    let before_router = filters.split_last().map_or(&[][..], |(_, others)| others);
+    all_named(before_router, context, at, problems)
 }
 
 /// Compiles all of `filters`, without those that have errors.
@@ -132,8 +177,16 @@ pub(super) fn filter(
     problems: &mut Problems,
 ) -> Option<Filter> {
     Some(match options {
+        config::Any::AdmissionControl(schema) => {
+            let filter = AdmissionControl::compile(schema, context, at, problems);
+            Filter::AdmissionControl(Box::new(filter))
+        }
         config::Any::ApiKeyAuth(schema) => {
             Filter::ApiKeyAuth(ApiKeyAuth::compile(schema, context, at, problems)?)
+        }
+        config::Any::BandwidthLimit(schema) => {
+            let filter = BandwidthLimit::compile(schema, context, at, problems);
+            Filter::BandwidthLimit(Box::new(filter))
         }
         config::Any::BasicAuth(schema) => {
             Filter::BasicAuth(BasicAuth::compile(schema, context, at, problems)?)
@@ -153,6 +206,14 @@ pub(super) fn filter(
             let config::Cors {} = **schema;
             let prefix = format!("{}cors.", context.stat_prefix);
             Filter::Cors(Cors { stats: context.registry.scope(&prefix) })
+        }
+        config::Any::CredentialInjector(schema) => {
+            let filter = CredentialInjector::compile(schema, context, at, problems)?;
+            Filter::CredentialInjector(Box::new(filter))
+        }
+        config::Any::CustomResponse(schema) => {
+            let filter = CustomResponse::compile(schema, context, at, problems)?;
+            Filter::CustomResponse(Box::new(filter))
         }
         config::Any::CsrfPolicy(schema) => {
             Filter::Csrf(Csrf::compile(schema, context, at, problems))
@@ -298,6 +359,10 @@ fn route_config(
             let config = api_key_auth::compile::of_route(schema, at, problems)?;
             RouteConfig::ApiKeyAuth(Box::new(config))
         }
+        config::Any::BandwidthLimit(schema) => {
+            let settings = bandwidth_limit::compile::of_route(schema, context, at, problems);
+            RouteConfig::BandwidthLimit(Box::new(settings))
+        }
         config::Any::BasicAuthPerRoute(schema) => {
             RouteConfig::BasicAuth(basic_auth::compile::of_route(schema, at, problems)?)
         }
@@ -330,6 +395,10 @@ fn route_config(
             at,
             problems,
         ))),
+        config::Any::CustomResponse(schema) => {
+            let tree = custom_response::compile::tree(schema, context, at, problems)?;
+            RouteConfig::CustomResponse(Box::new(tree))
+        }
         config::Any::CsrfPolicy(schema) => {
             RouteConfig::Csrf(Box::new(csrf::compile::policy(schema, context, at, problems)))
         }
@@ -454,7 +523,7 @@ fn buffer(schema: &config::Buffer) -> Buffer {
 impl Chain {
     /// What a route makes of the chain. `levels` is what its levels say, the most specific first.
     pub(crate) fn compile_plan(&self, levels: &[&Level]) -> Plan {
-        if self.filters.is_empty() && self.upstream.is_empty() {
+        if self.is_empty() && self.upstream.is_empty() {
             return Plan::default();
         }
         let says_nothing = |level: &&Level| level.configs.is_empty() && level.old_cors.is_none();
@@ -463,13 +532,12 @@ impl Chain {
         }
         let steps = self.filters.iter().enumerate();
         let steps = steps.filter_map(|(filter, named)| named.step(filter, levels)).collect();
-        let upstream: BTreeMap<_, _> = self
-            .upstream
-            .all()
+        let by_name: BTreeMap<_, _> = self
+            .by_name()
             .flat_map(|chain| &chain.filters)
             .filter_map(|named| Some((named.name.clone(), said(&named.name, levels)?)))
             .collect();
-        Plan { steps, upstream: (!upstream.is_empty()).then(|| Arc::new(upstream)) }
+        Plan { steps, by_name: (!by_name.is_empty()).then(|| Arc::new(by_name)) }
     }
 }
 

@@ -1,7 +1,9 @@
 //! Filters in an exchange: the heads on their way through them.
 
+use std::sync::Arc;
+
 use super::active::{HeldUp, Stop};
-use super::{Active, Piece, RouteCache};
+use super::{Active, Chain, Piece, RouteCache};
 use crate::http::BodyLength;
 use crate::pipe::heads::Heads;
 use crate::request::deadlines::Timer;
@@ -9,10 +11,10 @@ use crate::request::end::ClientEnd;
 use crate::request::given::Given;
 use crate::request::reply::LocalReply;
 use crate::request::route::Action;
-use crate::request::{Core, Exchange, Outcome};
+use crate::request::{Core, Exchange, Outcome, Upgrade};
 use crate::shard::clock::millis;
 
-impl Core<'_> {
+impl<'a> Core<'a> {
     /// Calls `with` with the chain, if one is at work, and with this.
     pub(super) fn with_filters<R>(
         &mut self,
@@ -32,12 +34,25 @@ impl Core<'_> {
             return;
         }
         let mut active = service.active_filters.take();
-        active.begin(&service.filters, self.record.route);
+        match self.filters_of_upgrade() {
+            Some(chain) => {
+                active.begin_upgrade(chain, self.record.route.map(|route| &route.filters));
+            }
+            None => active.begin(&service.filters, self.record.route),
+        }
         if active.is_empty() {
             service.active_filters.give(active);
         } else {
             self.filters = Some(active);
         }
+    }
+
+    /// The filters of the request's upgrade, if it is allowed and has others than other requests.
+    fn filters_of_upgrade(&self) -> Option<&'a Arc<Chain>> {
+        if self.upgrade != Upgrade::Allowed {
+            return None;
+        }
+        self.service().filters.for_upgrade(self.upgrade_protocol())
     }
 
     /// Takes what the filters and the wait for them need of the route.
@@ -106,16 +121,18 @@ impl Core<'_> {
 impl<C: ClientEnd> Exchange<'_, C> {
     /// Passes the head of the request through the filters. An error is how the request ends instead.
     pub(in crate::request) async fn filter_request(&mut self) -> Result<RouteCache, Outcome> {
-        self.core.begin_filters();
-        if let Some(route) = self.core.record.route {
+        let route = self.core.record.route;
+        let allowed = route.map_or(Ok(()), |route| {
             self.core.note_cluster(&route.action);
-            // As in Envoy, the reply to an upgrade that is not allowed passes the filters, the request
-            // does not.
-            if let Err(refused) = self.core.begin_upgrade(&route.action) {
-                return Err(self.end_by(Box::new(refused)).await);
-            }
-            self.core.enter_route();
+            self.core.begin_upgrade(&route.action)
+        });
+        self.core.begin_filters();
+        // As in Envoy, the reply to an upgrade that is not allowed passes the filters, the request
+        // does not.
+        if let Err(refused) = allowed {
+            return Err(self.end_by(Box::new(refused)).await);
         }
+        self.core.enter_route();
         let mut has_waited = false;
         loop {
             let passed = self.core.with_filters(|active, core| {

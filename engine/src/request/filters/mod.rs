@@ -12,8 +12,10 @@
 //! Invariant: where the router is the only filter, a request is never `Active`.
 
 mod active;
+pub mod admission_control;
 pub mod api_key_auth;
 mod asking;
+pub mod bandwidth_limit;
 pub mod basic_auth;
 mod body;
 pub mod buffer;
@@ -22,7 +24,9 @@ mod chain;
 pub(crate) mod compile;
 pub mod compressor;
 pub mod cors;
+pub mod credential_injector;
 pub mod csrf;
+pub mod custom_response;
 pub mod decompressor;
 pub mod dynamic_forward_proxy;
 mod exchange;
@@ -63,7 +67,9 @@ use std::task::{self, Poll};
 pub use self::active::ActivePool;
 use self::active::HeldFor;
 pub(super) use self::active::{Active, Context, RouteCache, Way};
+use self::admission_control::AdmissionControl;
 use self::api_key_auth::ApiKeyAuth;
+use self::bandwidth_limit::BandwidthLimit;
 use self::basic_auth::BasicAuth;
 pub(super) use self::body::Passage;
 use self::body::Progress;
@@ -73,7 +79,9 @@ use self::chain::Named;
 pub use self::chain::{Chain, Plan};
 use self::compressor::Compressor;
 use self::cors::Cors;
+use self::credential_injector::CredentialInjector;
 use self::csrf::Csrf;
+use self::custom_response::CustomResponse;
 use self::decompressor::Decompressor;
 use self::dynamic_forward_proxy::DynamicForwardProxy;
 pub(super) use self::exchange::filter_refusal;
@@ -107,13 +115,17 @@ use crate::shard::clock::Millis;
 /// A filter, compiled.
 #[derive(Debug)]
 pub(super) enum Filter {
+    AdmissionControl(Box<AdmissionControl>),
     ApiKeyAuth(ApiKeyAuth),
+    BandwidthLimit(Box<BandwidthLimit>),
     BasicAuth(BasicAuth),
     Buffer(Buffer),
     CdnLoop(CdnLoop),
     Compressor(Box<Compressor>),
     Cors(Cors),
+    CredentialInjector(Box<CredentialInjector>),
     Csrf(Csrf),
+    CustomResponse(Box<CustomResponse>),
     ExtAuthz(Box<ExtAuthz>),
     ExtProc(Box<ExtProc>),
     Decompressor(Box<Decompressor>),
@@ -142,11 +154,13 @@ pub(super) enum Filter {
 #[derive(Debug)]
 pub(super) enum RouteConfig {
     ApiKeyAuth(Box<api_key_auth::PerRoute>),
+    BandwidthLimit(Box<bandwidth_limit::Settings>),
     BasicAuth(basic_auth::Users),
     Buffer(buffer::PerRoute),
     Compressor(Box<compressor::PerRoute>),
     Cors(Box<cors::Policy>),
     Csrf(Box<csrf::Policy>),
+    CustomResponse(Box<custom_response::Tree>),
     DynamicForwardProxy(dynamic_forward_proxy::HostRewrite),
     ExtAuthz(ext_authz::PerRoute),
     ExtProc(Box<ext_proc::PerRoute>),
@@ -170,6 +184,8 @@ pub(super) enum RouteConfig {
 pub(super) enum State {
     /// Nothing.
     None,
+    AdmissionControl(admission_control::State),
+    BandwidthLimit(Box<bandwidth_limit::State>),
     Compressor(Box<compressor::State>),
     Cors(cors::State),
     Decompressor(Box<decompressor::State>),
@@ -291,6 +307,8 @@ impl Filter {
     /// The state with which a request begins.
     fn begin(&self) -> State {
         match self {
+            Self::AdmissionControl(_) => State::AdmissionControl(admission_control::State::Ignored),
+            Self::BandwidthLimit(_) => State::BandwidthLimit(Box::default()),
             Self::Compressor(_) => State::Compressor(Box::default()),
             Self::Cors(_) => State::Cors(cors::State::Ordinary),
             Self::ExtAuthz(_) => State::ExtAuthz(Box::default()),
@@ -318,7 +336,9 @@ impl Filter {
             | Self::BasicAuth(_)
             | Self::Buffer(_)
             | Self::CdnLoop(_)
+            | Self::CredentialInjector(_)
             | Self::Csrf(_)
+            | Self::CustomResponse(_)
             | Self::HeaderMutation(_)
             | Self::HeaderToMetadata(_)
             | Self::Rbac(_)
@@ -330,7 +350,11 @@ impl Filter {
     /// The head of a request on its way to the router.
     fn request_head(&self, state: &mut State, cx: &mut Context<'_, '_>) -> Flow {
         match (self, state) {
+            (Self::AdmissionControl(filter), State::AdmissionControl(state)) => {
+                filter.request_head(state, cx)
+            }
             (Self::ApiKeyAuth(filter), _) => filter.request_head(cx),
+            (Self::BandwidthLimit(filter), _) => filter.request_head(cx),
             (Self::BasicAuth(filter), _) => filter.request_head(cx),
             (Self::Buffer(filter), _) => filter.request_head(cx),
             (Self::CdnLoop(filter), _) => filter.request_head(cx),
@@ -339,6 +363,7 @@ impl Filter {
             (Self::Decompressor(filter), State::Decompressor(state)) => {
                 filter.request_head(state, cx)
             }
+            (Self::CredentialInjector(filter), _) => filter.request_head(cx),
             (Self::Csrf(filter), _) => filter.request_head(cx),
             (Self::DynamicForwardProxy(filter), State::DynamicForwardProxy(state)) => {
                 filter.request_head(state, cx)
@@ -378,8 +403,10 @@ impl Filter {
                 filter.request_head(state, cx)
             }
             (
-                Self::Compressor(_)
+                Self::AdmissionControl(_)
+                | Self::Compressor(_)
                 | Self::Cors(_)
+                | Self::CustomResponse(_)
                 | Self::Decompressor(_)
                 | Self::DynamicForwardProxy(_)
                 | Self::ExtAuthz(_)
@@ -405,10 +432,17 @@ impl Filter {
     /// The head of a response on its way to the client, before what the connection manager adds.
     fn response_head(&self, state: &mut State, cx: &mut Context<'_, '_>) -> Back {
         match (self, state) {
+            (Self::AdmissionControl(filter), State::AdmissionControl(state)) => {
+                filter.response_head(state, cx);
+            }
+            (Self::BandwidthLimit(filter), State::BandwidthLimit(state)) => {
+                filter.response_head(state, cx);
+            }
             (Self::Compressor(filter), State::Compressor(state)) => {
                 filter.response_head(state, cx);
             }
             (Self::Cors(filter), State::Cors(state)) => filter.response_head(state, cx),
+            (Self::CustomResponse(filter), _) => return filter.response_head(cx),
             (Self::ExtAuthz(_), State::ExtAuthz(state)) => ExtAuthz::response_head(state, cx),
             (Self::ExtProc(filter), State::ExtProc(state)) => {
                 return filter.response_head(state, cx);
@@ -463,6 +497,14 @@ impl Filter {
     ) -> Result<Progress, http::Fault> {
         let shard = cx.core.shard;
         match (self, state) {
+            (Self::AdmissionControl(filter), State::AdmissionControl(state)) => {
+                filter.body(state, input, cx);
+                output.take_all(input);
+                Ok(Progress::Moved)
+            }
+            (Self::BandwidthLimit(filter), State::BandwidthLimit(state)) => {
+                Ok(filter.body(way, state, input, output, cx))
+            }
             (Self::Compressor(filter), State::Compressor(state)) => {
                 Ok(filter.body(way, state, input, output, shard.id))
             }

@@ -165,9 +165,9 @@ impl Active {
     /// Puts the filters of a cluster behind those of the connection manager, `manager`. `plan` is that of the
     /// route.
     fn begin_attempt(&mut self, chain: &Arc<Chain>, manager: &Chain, plan: Option<&Plan>) {
-        let behind = manager.filters.len();
+        let behind = self.own.as_deref().unwrap_or(manager).filters.len();
         for (i, named) in chain.filters.iter().enumerate() {
-            if named.runs_upstream(plan) {
+            if named.runs(plan) {
                 self.add(behind + i, named.filter.begin());
             }
         }

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use corvoy_config::{self as config, Path, Problems};
 
 use super::Filter;
-use super::chain::{Chain, Plan};
+use super::chain::Chain;
 use super::compile::{Context, all_named};
 use super::upstream::{ClusterChains, UpstreamChains};
 use crate::request::callout;
 use crate::runtime::Reader;
 use crate::stats::Registry;
+use crate::transport::tls::context::compile::Secrets;
 use crate::upstream::dns_cache::compile::DnsCaches;
 
 /// What the filters of clusters need from outside.
@@ -22,6 +23,7 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) cluster: &'a dyn Fn(&str) -> Option<usize>,
     /// The name of this proxy's cluster.
     pub(crate) local_cluster: &'a str,
+    pub(crate) secrets: &'a Secrets,
     /// The DNS caches that are in use.
     pub(crate) dns_caches: &'a DnsCaches,
 }
@@ -52,6 +54,7 @@ pub(crate) fn of_clusters<'c>(
                     are_mirrored: &are_mirrored,
                 },
                 local_cluster: around.local_cluster,
+                secrets: around.secrets,
                 dns_caches: around.dns_caches,
             };
             if let Some(chain) = chain(&options.http_filters, &context, &at, problems) {
@@ -111,16 +114,17 @@ fn chain(
             problems.error(&at.index(i), why);
         }
     }
-    let (without_route, upstream) = (Plan::default(), UpstreamChains::default());
-    Some(Arc::new(Chain { filters: named.into(), without_route, upstream }))
+    Some(Arc::new(Chain { filters: named.into(), ..Chain::default() }))
 }
 
 /// Whether Envoy lets a filter run behind the router.
 const fn runs_upstream(filter: &Filter) -> bool {
     matches!(
         filter,
-        Filter::Buffer(_)
+        Filter::AdmissionControl(_)
+            | Filter::Buffer(_)
             | Filter::Compressor(_)
+            | Filter::CredentialInjector(_)
             | Filter::HeaderMutation(_)
             | Filter::Rbac(_)
             | Filter::Selector(_)

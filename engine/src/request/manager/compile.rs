@@ -233,9 +233,6 @@ fn upgrades(
         if !filters.is_empty() {
             router(filters, logs, &at.field("filters"), problems);
         }
-        if filters.len() > 1 {
-            problems.not_implemented(&at.field("filters"), "a filter chain of its own");
-        }
         upgrades.add(upgrade_type, enabled.unwrap_or(true), &at, problems);
     }
     upgrades

@@ -40,6 +40,13 @@ pub struct BodyFormat {
 }
 
 impl BodyFormat {
+    /// The text alone.
+    pub(super) fn text(&self, inputs: &Inputs<'_>) -> Bytes {
+        let mut text = Vec::new();
+        self.text.write(inputs, &mut text);
+        text.into()
+    }
+
     /// Makes the body of a reply; the body that it has is one of the inputs.
     pub(super) fn apply(
         &self,

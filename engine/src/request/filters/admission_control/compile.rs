@@ -5,8 +5,10 @@ use std::time::Duration;
 use corvoy_config::{self as config, Path, Problems};
 
 use super::{AdmissionControl, Criteria, Refusal};
+use crate::head_matcher::compile::runtime_flag;
 use crate::request::filters::FilterId;
 use crate::request::filters::compile::Context;
+use crate::runtime::RuntimeNumber;
 use crate::shard::clock::millis;
 
 /// Envoy's defaults.
@@ -34,39 +36,38 @@ impl AdmissionControl {
             max_rejection_probability,
         } = schema;
         let percent = |schema: Option<&config::RuntimePercent>, default: f64| {
-            let value = schema.and_then(|schema| {
-                let config::RuntimePercent { default_value } = schema;
-                default_value.as_ref().map(|config::Percent { value }| *value)
-            });
-            value.unwrap_or(default)
+            let Some(config::RuntimePercent { default_value, runtime_key }) = schema else {
+                return default.into();
+            };
+            let value = default_value.as_ref().map_or(0.0, |config::Percent { value }| *value);
+            let entry = (!runtime_key.is_empty()).then(|| context.runtime.entry(runtime_key));
+            RuntimeNumber::new(value, entry)
         };
         let threshold = percent(sr_threshold.as_ref(), SUCCESS_RATE_THRESHOLD);
-        if threshold < 1.0 {
+        if threshold.get() < 1.0 {
             problems.error(&at.field("sr_threshold"), "the success rate is at least 1 percent");
         }
         let probability = percent(max_rejection_probability.as_ref(), PROBABILITY_MAX);
-        let aggression = aggression.as_ref().map(|config::RuntimeDouble { default_value }| *default_value);
+        let aggression =
+            aggression.as_ref().map(|config::RuntimeDouble { default_value }| *default_value);
         let window = millis(sampling_window.unwrap_or(WINDOW));
         Self {
             id: FilterId::next(),
-            enabled: enabled
-                .as_ref()
-                .and_then(|config::RuntimeFeatureFlag { default_value }| *default_value)
-                .unwrap_or(true),
+            enabled: runtime_flag(enabled.as_ref(), true, context.runtime),
             success: criteria(success_criteria.as_ref(), &at.field("success_criteria"), problems),
             refusal: Refusal {
-                success_rate_threshold: threshold.min(100.0) / 100.0,
+                success_rate_threshold: threshold,
                 aggression: aggression.unwrap_or(1.0).max(1.0),
-                probability_max: probability.min(100.0) / 100.0,
+                probability_max: probability,
             },
             // As in Envoy in whole seconds.
             window: window - window % 1000,
-            rps_threshold: rps_threshold.as_ref().map_or(0, |schema| {
-                let config::RuntimeUInt32 { default_value, runtime_key } = schema;
-                context.runtime.integer(runtime_key).map_or(*default_value, |rps| {
-                    u32::try_from(rps).unwrap_or(u32::MAX)
-                })
-            }),
+            rps_threshold: rps_threshold.as_ref().map_or_else(
+                || 0.into(),
+                |config::RuntimeUInt32 { default_value, runtime_key }| {
+                    context.runtime.number((*default_value).into(), runtime_key)
+                },
+            ),
             stats: context.registry.scope(&format!("{}admission_control.", context.stat_prefix)),
         }
     }
@@ -87,7 +88,8 @@ fn criteria(
             let each = http_success_status.iter().enumerate();
             each.filter_map(|(i, schema)| {
                 let config::Int32Range { start, end } = *schema;
-                let edge = |edge: i32| u16::try_from(edge).ok().filter(|it| (100..=600).contains(it));
+                let edge =
+                    |edge: i32| u16::try_from(edge).ok().filter(|it| (100..=600).contains(it));
                 let range = edge(start).zip(edge(end)).filter(|(start, end)| start <= end);
                 if range.is_none() {
                     let why = format!("no range of statuses between 100 and 600: {start} to {end}");

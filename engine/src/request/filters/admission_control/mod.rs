@@ -14,6 +14,7 @@ use self::window::{Counts, Window};
 use super::{Context, FilterId, Flow, Piece, Way};
 use crate::http::{BodyLength, FieldName, grpc};
 use crate::request::reply::LocalReply;
+use crate::runtime::{RuntimeFlag, RuntimeInteger, RuntimeNumber};
 use crate::stats::{Scope, stats};
 
 stats! {
@@ -31,13 +32,13 @@ stats! {
 pub struct AdmissionControl {
     id: FilterId,
     /// Whether it does anything.
-    enabled: bool,
+    enabled: RuntimeFlag,
     success: Criteria,
     refusal: Refusal,
     /// How long a request counts, in milliseconds.
     window: u64,
     /// Below so many requests per second none is refused.
-    rps_threshold: u32,
+    rps_threshold: RuntimeInteger,
     stats: Arc<Scope<AdmissionControlStats>>,
 }
 
@@ -50,12 +51,13 @@ struct Criteria {
 }
 
 /// How likely a request is refused.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Refusal {
-    /// The share of successes from which on none is.
-    success_rate_threshold: f64,
+    /// The percentage of successes from which on none is.
+    success_rate_threshold: RuntimeNumber,
     aggression: f64,
-    probability_max: f64,
+    /// In percent.
+    probability_max: RuntimeNumber,
 }
 
 /// What the filter remembers of a request.
@@ -72,13 +74,13 @@ pub(in crate::request) enum State {
 
 impl AdmissionControl {
     pub(super) fn request_head(&self, state: &mut State, cx: &mut Context<'_, '_>) -> Flow {
-        if !self.enabled || cx.core.record.is_health_check {
+        if !self.enabled.get() || cx.core.record.is_health_check {
             return Flow::Continue;
         }
         let shard = cx.core.shard;
         let window = self.window(cx);
         let now = shard.clock.now();
-        if window.borrow_mut().per_second(now) >= u64::from(self.rps_threshold) {
+        if window.borrow_mut().per_second(now) >= self.rps_threshold.get() {
             let counts = window.borrow_mut().counts(now);
             if self.refusal.applies(counts, shard.random.borrow_mut().f64()) {
                 self.stats.shard(shard.id).rq_rejected.inc();
@@ -153,12 +155,14 @@ impl Criteria {
 impl Refusal {
     /// Whether a request is refused, for a random number between 0 and 1.
     //= envoy: admission_control, the formula of the rejection probability
-    fn applies(self, counts: Counts, random: f64) -> bool {
+    fn applies(&self, counts: Counts, random: f64) -> bool {
         #[expect(clippy::cast_precision_loss, reason = "as many requests as one shard has")]
         let (requests, successes) = (counts.requests as f64, counts.successes as f64);
-        let excess = requests - successes / self.success_rate_threshold;
+        // As in Envoy, a threshold that changes stays above 1 percent.
+        let threshold = self.success_rate_threshold.get().clamp(1.0, 100.0) / 100.0;
+        let excess = requests - successes / threshold;
         let probability = (excess / (requests + 1.0)).max(0.0).powf(1.0 / self.aggression);
-        random < probability.min(self.probability_max)
+        random < probability.min(self.probability_max.get() / 100.0)
     }
 }
 
@@ -167,14 +171,16 @@ mod tests {
     use super::*;
 
     fn refusal() -> Refusal {
-        Refusal { success_rate_threshold: 0.95, aggression: 1.0, probability_max: 0.8 }
+        Refusal {
+            success_rate_threshold: 95.0.into(),
+            aggression: 1.0,
+            probability_max: 80.0.into(),
+        }
     }
 
     #[test]
     fn nothing_is_refused_while_enough_succeeds() {
-        let refused = |requests, successes| {
-            refusal().applies(Counts { requests, successes }, 0.0)
-        };
+        let refused = |requests, successes| refusal().applies(Counts { requests, successes }, 0.0);
         assert!(!refused(0, 0));
         assert!(!refused(100, 95));
         assert!(refused(100, 94));

@@ -6,6 +6,7 @@ use std::time::Duration;
 use corvoy_config::{self as config, Path, Problems};
 
 use super::{BandwidthLimit, Bucket, Directions, Settings};
+use crate::head_matcher::compile::runtime_flag;
 use crate::request::filters::compile::Context;
 use crate::shard::clock::millis;
 use crate::token_bucket::{Rate, Tokens};
@@ -59,11 +60,8 @@ fn settings(
             Directions { request: true, response: true }
         }
     };
-    let enabled = runtime_enabled
-        .as_ref()
-        .and_then(|config::RuntimeFeatureFlag { default_value }| *default_value)
-        .unwrap_or(true);
-    if limit_kbps.is_none() && enabled && (limits.request || limits.response) {
+    let enabled = runtime_flag(runtime_enabled.as_ref(), true, context.runtime);
+    if limit_kbps.is_none() && enabled.get() && (limits.request || limits.response) {
         let why = "without a limit no body passes: limit_kbps is needed";
         problems.error(&at.field("limit_kbps"), why);
     }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::{Context, Flow, Piece, Progress, RouteConfig, Way};
 use crate::http::BodyLength;
+use crate::runtime::RuntimeFlag;
 use crate::shard::clock::Millis;
 use crate::stats::{Counter, Gauge, Histogram, Scope, stats};
 use crate::token_bucket::{Rate, Tokens};
@@ -42,7 +43,7 @@ pub struct BandwidthLimit(Settings);
 #[derive(Debug)]
 pub struct Settings {
     /// Whether it does anything.
-    enabled: bool,
+    enabled: RuntimeFlag,
     /// The directions that are limited.
     limits: Directions,
     bucket: Arc<Bucket>,
@@ -78,6 +79,8 @@ pub(in crate::request) struct State {
 struct Transfer {
     /// Since when it is on its way.
     began: Option<Millis>,
+    /// Whether its end comes with its last bytes, as that of a local reply.
+    ends_at_once: bool,
     /// How many bytes wait.
     waiting: usize,
     /// How long it took, in milliseconds.
@@ -157,14 +160,15 @@ impl BandwidthLimit {
         Flow::Continue
     }
 
-    pub(super) fn response_head(&self, cx: &mut Context<'_, '_>) {
+    pub(super) fn response_head(&self, state: &mut State, cx: &mut Context<'_, '_>) {
+        state.response.ends_at_once = cx.is_local_reply();
         let length = cx.response_body;
         self.head(Way::Response, length, cx);
     }
 
     fn head(&self, way: Way, length: BodyLength, cx: &mut Context<'_, '_>) {
         let settings = self.settings(cx.configs);
-        if !settings.enabled || !settings.limits.has(way) {
+        if !settings.enabled.get() || !settings.limits.has(way) {
             return;
         }
         settings.stats.shard(cx.core.shard.id).of(way).enabled.inc();
@@ -232,8 +236,9 @@ impl Transfer {
         let stats = settings.stats.shard(shard).of(way);
         let wanted = input.data.len() as u64;
         let incoming = wanted - self.waiting as u64;
-        // As in Envoy, the end of a body is the last thing that comes in.
-        stats.incoming_size.set(if input.has_ended() { 0 } else { incoming });
+        // As in Envoy, the end of a body from a codec comes in last, unless that is the trailers.
+        let is_end = input.end.as_ref().is_some_and(Vec::is_empty) && !self.ends_at_once;
+        stats.incoming_size.set(if is_end { 0 } else { incoming });
         stats.incoming_total_size.add(incoming);
         let allowed = settings.bucket.take(wanted, now);
         let rest = input.data.split_off(usize::try_from(allowed).unwrap_or(usize::MAX));

@@ -61,8 +61,7 @@ fn generic(
     problems: &mut Problems,
 ) -> Option<Credential> {
     let config::GenericCredential { credential, header, header_value_prefix } = schema;
-    let secret =
-        context.secrets.generic(credential.as_ref()?, &at.field("credential"), problems);
+    let secret = context.secrets.generic(credential.as_ref()?, &at.field("credential"), problems);
     if header_value_prefix.chars().any(|c| c.is_ascii_control()) {
         let at = at.field("header_value_prefix");
         problems.error(&at, "the value of a header has no control characters");
@@ -131,8 +130,8 @@ fn oauth2(
     Some(ClientCredentials {
         target: target?,
         scheme,
-        authority: authority.into(),
-        path: path.into(),
+        authority: authority.as_bytes().into(),
+        path: path.as_bytes().into(),
         client_id: client_id.as_str().into(),
         client_secret,
         auth,

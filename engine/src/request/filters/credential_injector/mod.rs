@@ -109,7 +109,9 @@ impl CredentialInjector {
             _ => None,
         };
         let Some(value) = value else { return Outcome::Failed };
-        fields.set_other(header, &value);
+        // As in Envoy, at the end.
+        fields.remove_other(header);
+        fields.append_other(header, &value);
         Outcome::Injected
     }
 

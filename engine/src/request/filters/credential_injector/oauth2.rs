@@ -23,7 +23,7 @@ use crate::transport::tls::context::{GenericSecret, Latest};
 
 stats! {
     /// `http.<stat_prefix>.credential_injector.oauth2.`
-    pub struct OAuth2Stats {
+    pub(super) struct OAuth2Stats {
         counter token_fetch_failed_on_bad_response_code;
         counter token_fetch_failed_on_bad_token;
         counter token_fetch_failed_on_client_secret;
@@ -65,7 +65,7 @@ pub(super) enum Auth {
 
 /// The token on a shard.
 #[derive(Debug, Default)]
-pub(super) struct Token {
+pub(in crate::request) struct Token {
     /// `Bearer …`
     value: RefCell<Option<Box<[u8]>>>,
 }
@@ -180,8 +180,8 @@ impl ClientCredentials {
     }
 
     fn fill(&self, head: &mut RequestHead, secret: &[u8], length: usize) {
-        head.set_method(Method::Post.name());
-        head.scheme = self.scheme;
+        head.set_method(Method::Post.as_str().as_bytes());
+        head.scheme = Some(self.scheme);
         head.set_target(&self.path);
         let fields = &mut head.fields;
         fields.append(FieldName::Host, &self.authority);

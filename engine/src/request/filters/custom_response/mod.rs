@@ -2,8 +2,6 @@
 
 pub(super) mod compile;
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 
 use super::{Back, Context, RouteConfig};
@@ -52,11 +50,8 @@ impl CustomResponse {
         let reply = {
             let stream = cx.response_stream();
             let (request, response) = (&cx.core.heads.request, &cx.core.heads.response);
-            let inputs = Inputs {
-                request: Some(request),
-                response: Some(response),
-                ..Inputs::new(&stream)
-            };
+            let inputs =
+                Inputs { request: Some(request), response: Some(response), ..Inputs::new(&stream) };
             let policy = of_route.chain([&self.0]).find_map(|tree| tree.decide(&inputs).ok()?);
             policy.map(|policy| policy.reply(&inputs, cx))
         };

@@ -5,10 +5,10 @@ use std::collections::HashMap;
 use corvoy_config::{self as config, Path, Problems};
 
 use super::super::compile::Context;
-use super::{Engine, Named, Policies, Rbac, Settings};
-use crate::matcher::compile::{self as matcher, LooksAt};
-use crate::rbac::Action;
-use crate::rbac::compile::{About, action as compile_action, rules as compile_rules};
+use super::{Engine, Rbac, Settings};
+use crate::matcher::compile::LooksAt;
+use crate::rbac::compile::About;
+use crate::rbac::policies_compile::Sources;
 use crate::stats::StatSet;
 
 impl Rbac {
@@ -100,7 +100,16 @@ fn engine<S: StatSet>(
     at: &Path,
     problems: &mut Problems,
 ) -> Option<Option<Engine<S>>> {
-    let Some((policies, names)) = policies(&parts, context, at, problems)? else {
+    let sources = Sources {
+        rules: parts.rules,
+        rules_field: parts.rules_field,
+        matcher: parts.matcher,
+        matcher_field: parts.matcher_field,
+        about: About::Request,
+        looks_at: LooksAt::Request,
+        runtime: context.runtime,
+    };
+    let Some((policies, names)) = sources.policies(at, problems)? else {
         return Some(None);
     };
     let Parts { prefix, result, policy, counts_policies, .. } = parts;
@@ -114,51 +123,6 @@ fn engine<S: StatSet>(
         policy: format!("{prefix}{policy}").into(),
         policies,
     }))
-}
-
-/// The policies with their names; the outer `None` is an error, the inner one that there are none.
-fn policies(
-    parts: &Parts<'_>,
-    context: &Context<'_>,
-    at: &Path,
-    problems: &mut Problems,
-) -> Option<Option<(Policies, Vec<String>)>> {
-    let at_rules = at.field(parts.rules_field);
-    if let Some(schema) = parts.matcher {
-        if parts.rules.is_some() {
-            let message = format!("ignored, as in Envoy: there is a {}", parts.matcher_field);
-            problems.warn(&at_rules, message);
-        }
-        return tree(schema, context, &at.field(parts.matcher_field), problems).map(Some);
-    }
-    let Some(schema) = parts.rules else { return Some(None) };
-    let rules = compile_rules(schema, About::Request, &at_rules, problems)?;
-    let names = rules.policies().map(str::to_owned).collect();
-    Some(Some((Policies::Rules(rules), names)))
-}
-
-fn tree(
-    schema: &config::Matcher,
-    context: &Context<'_>,
-    at: &Path,
-    problems: &mut Problems,
-) -> Option<(Policies, Vec<String>)> {
-    let (mut names, mut logs) = (Vec::new(), false);
-    let mut action = |options: &config::Any, at: &Path, problems: &mut Problems| {
-        let config::Any::RbacMatcherAction(schema) = options else {
-            let message = format!("`{}` is not an action of rbac", options.type_name());
-            problems.error(at, message);
-            return None;
-        };
-        let config::RbacMatcherAction { name, action } = &**schema;
-        let action = compile_action(*action);
-        logs |= action == Action::Log;
-        names.push(name.clone());
-        Some(Named { name: name.as_str().into(), action })
-    };
-    let inputs = matcher::Context { looks_at: LooksAt::Request, runtime: context.runtime };
-    let tree = matcher::matcher(schema, &inputs, &mut action, at, problems)?;
-    Some((Policies::Tree { tree, logs }, names))
 }
 
 /// `http.<stat_prefix>.rbac.`, followed by the prefix of the rules if there is one.

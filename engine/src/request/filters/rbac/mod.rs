@@ -6,10 +6,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::{Context, Flow, RouteConfig};
-use crate::address::Address;
 use crate::format::Inputs;
-use crate::matcher::Matcher;
-use crate::rbac::{self, Action, Rules, Subject};
+use crate::rbac::policies::{Decision, Policies};
 use crate::request::reply::LocalReply;
 use crate::stats::{Scope, stats};
 
@@ -73,56 +71,6 @@ struct Engine<S> {
     policy: Box<str>,
     /// By the name of a policy, if they are counted.
     policy_stats: HashMap<Box<str>, Arc<Scope<S>>>,
-}
-
-#[derive(Debug)]
-enum Policies {
-    /// `rules` or `shadow_rules`
-    Rules(Rules),
-    /// `matcher` or `shadow_matcher`: what it does not find is denied.
-    Tree {
-        tree: Matcher<Named>,
-        /// Whether one of its actions is `LOG`.
-        logs: bool,
-    },
-}
-
-/// What a tree leads to.
-#[derive(Clone, Debug)]
-struct Named {
-    name: Box<str>,
-    action: Action,
-}
-
-/// A decision about a request.
-#[derive(Clone, Copy, Debug)]
-struct Decision<'a> {
-    allowed: bool,
-    /// The policy that has decided.
-    policy: Option<&'a str>,
-    /// Whether the request is to be logged, if that is to be noted.
-    log_hint: Option<bool>,
-}
-
-impl Policies {
-    fn decide(&self, inputs: &Inputs<'_>, connection_peer: Address) -> Decision<'_> {
-        match self {
-            Self::Rules(rules) => {
-                let decision = rules.decide(&Subject { inputs, connection_peer });
-                let rbac::Decision { allowed, policy } = decision;
-                let is_log = rules.action() == Action::Log;
-                Decision { allowed, policy, log_hint: is_log.then_some(policy.is_some()) }
-            }
-            Self::Tree { tree, logs } => match tree.find(inputs) {
-                Some(Named { name, action }) => Decision {
-                    allowed: *action != Action::Deny,
-                    policy: Some(name),
-                    log_hint: logs.then_some(*action == Action::Log),
-                },
-                None => Decision { allowed: false, policy: None, log_hint: None },
-            },
-        }
-    }
 }
 
 impl Rbac {

@@ -6,7 +6,9 @@ use corvoy_config as config;
 use corvoy_config::{Path, Problems};
 
 use super::{Enforcement, Rbac};
-use crate::rbac::compile::{About, rules as compile_rules};
+use crate::matcher::compile::LooksAt;
+use crate::rbac::compile::About;
+use crate::rbac::policies_compile::Sources;
 use crate::tcp::compile::Context;
 
 /// Compiles the filter at `at`; `None` if there are errors.
@@ -23,20 +25,35 @@ pub(crate) fn rbac(
         stat_prefix,
         enforcement_type,
         delay_deny,
+        matcher,
+        shadow_matcher,
     } = schema;
     let prefix = format!("{}.rbac.", stat_prefix.trim_end_matches('.'));
     let shadow_prefix = match shadow_rules_stat_prefix.trim_end_matches('.') {
         "" => prefix.clone(),
         more => format!("{prefix}{more}."),
     };
-    let mut compile = |schema: Option<&config::RbacRules>, field: &str| {
-        schema.map(|schema| compile_rules(schema, About::Connection, &at.field(field), problems))
+    let enforced = Sources {
+        rules: rules.as_ref(),
+        rules_field: "rules",
+        matcher: matcher.as_ref(),
+        matcher_field: "matcher",
+        about: About::Connection,
+        looks_at: LooksAt::Connection,
+        runtime: context.access_logs.runtime,
     };
-    let rules = compile(rules.as_ref(), "rules");
-    let shadow_rules = compile(shadow_rules.as_ref(), "shadow_rules");
+    let shadow = Sources {
+        rules: shadow_rules.as_ref(),
+        rules_field: "shadow_rules",
+        matcher: shadow_matcher.as_ref(),
+        matcher_field: "shadow_matcher",
+        ..enforced
+    };
+    let policies = enforced.policies(at, problems);
+    let shadow = shadow.policies(at, problems);
     Some(Rbac {
-        rules: rules.map_or(Some(None), |rules| rules.map(Some))?,
-        shadow_rules: shadow_rules.map_or(Some(None), |rules| rules.map(Some))?,
+        policies: policies?.map(|(policies, _)| policies),
+        shadow: shadow?.map(|(policies, _)| policies),
         enforcement: match enforcement_type {
             config::RbacEnforcementType::OneTimeOnFirstByte => Enforcement::Once,
             config::RbacEnforcementType::Continuous => Enforcement::Continuous,

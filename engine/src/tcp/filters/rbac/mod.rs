@@ -9,7 +9,7 @@ use super::set_filter_state::Info;
 use super::{Subject, Verdict};
 use crate::format::Inputs;
 use crate::metadata::ListenerInfo;
-use crate::rbac::{self, Rules};
+use crate::rbac::policies::Policies;
 use crate::stats::{Scope, stats};
 
 stats! {
@@ -31,10 +31,10 @@ stats! {
 /// The filter.
 #[derive(Debug)]
 pub struct Rbac {
-    /// The rules that are enforced.
-    rules: Option<Rules>,
-    /// Rules that are only counted.
-    shadow_rules: Option<Rules>,
+    /// What is enforced.
+    policies: Option<Policies>,
+    /// What is only counted.
+    shadow: Option<Policies>,
     /// When the rules are applied.
     pub(super) enforcement: Enforcement,
     /// How long a denied connection is kept before it is closed.
@@ -57,18 +57,17 @@ pub enum Enforcement {
 impl Rbac {
     /// Decides about a connection, and counts the decision.
     pub(super) fn decide(&self, subject: &Subject) -> Verdict {
-        let allows = |rules: &Rules| {
+        let allows = |policies: &Policies| {
             let info = Info { subject, cluster: None, listener: &self.info };
-            let inputs = &Inputs::new(&info);
-            rules.decide(&rbac::Subject { inputs, connection_peer: subject.peer }).allowed
+            policies.decide(&Inputs::new(&info), subject.peer).allowed
         };
-        if let Some(rules) = &self.shadow_rules {
+        if let Some(shadow) = &self.shadow {
             let stats = self.shadow_stats.shard(subject.shard.id);
-            if allows(rules) { stats.shadow_allowed.inc() } else { stats.shadow_denied.inc() }
+            if allows(shadow) { stats.shadow_allowed.inc() } else { stats.shadow_denied.inc() }
         }
-        let Some(rules) = &self.rules else { return Verdict::Continue };
+        let Some(policies) = &self.policies else { return Verdict::Continue };
         let stats = self.stats.shard(subject.shard.id);
-        if allows(rules) {
+        if allows(policies) {
             stats.allowed.inc();
             Verdict::Continue
         } else {

@@ -76,7 +76,7 @@ impl<T: Listed> Latest<T> {
 
 /// The newest context on one shard, as `L`, which the shard derives from it.
 #[derive(Debug)]
-pub(super) struct Follower<T, L> {
+pub(crate) struct Follower<T, L> {
     latest: Arc<Latest<T>>,
     /// The version that was taken.
     version: Option<u64>,
@@ -84,12 +84,12 @@ pub(super) struct Follower<T, L> {
 }
 
 impl<T: Listed, L: From<Arc<T>>> Follower<T, L> {
-    pub(super) const fn new(latest: Arc<Latest<T>>) -> Self {
+    pub(crate) const fn new(latest: Arc<Latest<T>>) -> Self {
         Self { latest, version: None, local: None }
     }
 
     /// The newest one; none as long as its secrets are missing.
-    pub(super) fn newest(&mut self) -> Option<&mut L> {
+    pub(crate) fn newest(&mut self) -> Option<&mut L> {
         // Read before the context: at worst the same context is taken twice.
         let version = Some(self.latest.version.load(Ordering::Acquire));
         if self.version != version {

@@ -8,6 +8,7 @@
 pub mod certificate;
 pub mod client;
 pub mod compile;
+pub mod generic_secret;
 pub mod key;
 pub mod key_log;
 pub mod latest;
@@ -29,5 +30,7 @@ pub mod verify;
 pub(in crate::transport::tls) mod tests;
 
 pub use client::{ClientContext, Connect, ResumedSession, ShardClientContext, Wanted};
+pub use generic_secret::GenericSecret;
+pub(crate) use latest::Follower;
 pub use latest::{Latest, Listed, Owner};
 pub use server::{Chosen, ServerContext, ShardServerContext};

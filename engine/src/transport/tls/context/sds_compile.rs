@@ -12,10 +12,11 @@ use corvoy_config::{self as config, Path, Problems};
 use serde_json::Value;
 
 use super::certificate::Certificate;
+use super::generic_secret::GenericSecret;
 use super::latest::{Latest, Listed};
 use super::read_once::ReadOnce;
 use super::secret_files_compile::{NamesFiles, files, inlined, shown};
-use super::secrets_compile::{certificate, ticket_keys};
+use super::secrets_compile::{certificate, read, ticket_keys};
 use super::tickets::TicketKey;
 use super::verify;
 use crate::config_source::compile::{self as source_compile, Response, check_existence, in_words};
@@ -67,6 +68,8 @@ pub enum SecretKind {
     ValidationContext,
     /// `session_ticket_keys`
     SessionTicketKeys,
+    /// `generic_secret`
+    Generic,
 }
 
 #[derive(Clone, Debug)]
@@ -166,17 +169,24 @@ impl SecretKind {
             Self::Certificate => "certificate",
             Self::ValidationContext => "validation context",
             Self::SessionTicketKeys => "list of session ticket keys",
+            Self::Generic => "generic secret",
         }
     }
 
     /// Whether the secret is of this kind.
     fn is_of(self, secret: &config::Secret) -> bool {
-        let config::Secret { name: _, tls_certificate, session_ticket_keys, validation_context } =
-            secret;
+        let config::Secret {
+            name: _,
+            tls_certificate,
+            session_ticket_keys,
+            validation_context,
+            generic_secret,
+        } = secret;
         match self {
             Self::Certificate => tls_certificate.is_some(),
             Self::ValidationContext => validation_context.is_some(),
             Self::SessionTicketKeys => session_ticket_keys.is_some(),
+            Self::Generic => generic_secret.is_some(),
         }
     }
 }
@@ -345,6 +355,32 @@ impl Secrets {
         let (secret, at) = self.secret(wanted, SecretKind::SessionTicketKeys, at, problems)?;
         ticket_keys(&secret.session_ticket_keys?, &at.field("session_ticket_keys"), problems)
     }
+}
+
+/// For filters.
+impl Secrets {
+    /// A generic secret, now and whenever it changes.
+    pub(crate) fn generic(
+        &self,
+        wanted: &config::SdsSecretConfig,
+        at: &Path,
+        problems: &mut Problems,
+    ) -> Arc<Latest<GenericSecret>> {
+        self.context(wanted, at, generic, problems)
+    }
+}
+
+fn generic(
+    wanted: &config::SdsSecretConfig,
+    at: &Path,
+    secrets: &Secrets,
+    problems: &mut Problems,
+) -> Option<Arc<GenericSecret>> {
+    let (secret, at) = secrets.secret(wanted, SecretKind::Generic, at, problems)?;
+    let config::GenericSecret { secret } = secret.generic_secret?;
+    let at = at.field("generic_secret").field("secret");
+    let content = read(secret.as_ref()?, &at, problems)?;
+    Some(Arc::new(GenericSecret::new(content.bytes.into_owned())))
 }
 
 /// Secrets with the contents of the files that they name.

@@ -93,6 +93,9 @@ pub(super) fn shown(mut json: Value, secret: &config::Secret) -> Value {
     if let Some(validation) = &secret.validation_context {
         show("/validation_context/trusted_ca", content(&validation.trusted_ca));
     }
+    if secret.generic_secret.is_some() {
+        show("/generic_secret/secret", Some(b"[redacted]".to_vec()));
+    }
     json
 }
 
@@ -157,11 +160,25 @@ impl NamesFiles for config::TlsSessionTicketKeys {
 
 impl NamesFiles for config::Secret {
     fn data_sources(&mut self) -> Vec<&mut config::DataSource> {
-        let Self { name: _, tls_certificate, session_ticket_keys, validation_context } = self;
+        let Self {
+            name: _,
+            tls_certificate,
+            session_ticket_keys,
+            validation_context,
+            generic_secret,
+        } = self;
         let certificate = tls_certificate.iter_mut().flat_map(NamesFiles::data_sources);
         let validation = validation_context.iter_mut().flat_map(NamesFiles::data_sources);
         let keys = session_ticket_keys.iter_mut().flat_map(NamesFiles::data_sources);
-        certificate.chain(validation).chain(keys).collect()
+        let generic = generic_secret.iter_mut().flat_map(|it| &mut it.secret);
+        certificate.chain(validation).chain(keys).chain(generic).collect()
+    }
+}
+
+/// It names a secret.
+impl NamesFiles for config::SdsSecretConfig {
+    fn data_sources(&mut self) -> Vec<&mut config::DataSource> {
+        Vec::new()
     }
 }
 

@@ -13,7 +13,6 @@ use super::super::provider::{KeySource, Lifetime, Provider};
 use super::super::remote::{Ahead, Source};
 use super::audiences;
 use crate::format::compile::data_source;
-use crate::http::Scheme;
 use crate::request::callout::compile as calls;
 use crate::request::filters::compile::{Context, header_to_set};
 use crate::text_matcher;
@@ -206,7 +205,7 @@ fn remote(
         return None;
     };
     let target = calls::http(schema, retry, &context.calls, &at_uri, problems);
-    let Some((scheme, authority, path)) = parts(&schema.uri) else {
+    let Some((scheme, authority, path)) = calls::split_uri(&schema.uri) else {
         problems.error(&at_uri.field("uri"), "it must be an http:// or https:// URI with a host");
         return None;
     };
@@ -221,17 +220,4 @@ fn remote(
         cache_duration: cache_duration.unwrap_or(CACHE_DURATION),
         ahead,
     })))
-}
-
-/// Scheme, authority and path of a URI.
-fn parts(uri: &str) -> Option<(Scheme, &str, &str)> {
-    let (scheme, rest) = match (uri.strip_prefix("http://"), uri.strip_prefix("https://")) {
-        (Some(rest), _) => (Scheme::Http, rest),
-        (None, Some(rest)) => (Scheme::Https, rest),
-        (None, None) => return None,
-    };
-    let end = rest.find('/').unwrap_or(rest.len());
-    let (authority, path) = rest.split_at(end);
-    let is_plain = !authority.is_empty() && uri.bytes().all(|byte| byte.is_ascii_graphic());
-    is_plain.then_some((scheme, authority, if path.is_empty() { "/" } else { path }))
 }
