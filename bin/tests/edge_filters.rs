@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use crate::support::{Config, Origin, Proxy, wait_until};
+use crate::support::{Act, Config, Origin, Proxy, wait_until};
 
 const STATE: &str = "type.googleapis.com/envoy.extensions.http.stateful_session";
 const CREDENTIALS: &str = "type.googleapis.com/envoy.extensions.http.injected_credentials";
@@ -168,4 +168,33 @@ fn a_body_waits_for_its_tokens_and_the_client_is_told() {
     let slow = |name: &str| proxy.stat(&format!("slow.http_bandwidth_limit.response_{name}"));
     assert_eq!((slow("enabled"), slow("allowed_total_size"), slow("pending")), (1, 3000, 0));
     assert!(slow("enforced") >= 4);
+}
+
+/// What is kept of the body is compressed already, and another compressor could not continue it.
+#[test]
+fn a_body_that_a_filter_behind_the_router_changes_is_not_sent_again_in_part() {
+    let refuses = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n".to_vec();
+    let origin = Origin::that_does([Act::ReplyAtOnce(refuses)]);
+    let types = "type.googleapis.com/envoy.extensions";
+    let compressor = format!(
+        "{{ name: c, typed_config: {{ '@type': {types}.filters.http.compressor.v3.Compressor, \
+         request_direction_config: {{}}, compressor_library: {{ name: gzip, typed_config: \
+         {{ '@type': {types}.compression.gzip.compressor.v3.Gzip }} }} }} }}"
+    );
+    let codec = format!(
+        "{{ name: u, typed_config: {{ '@type': {types}.filters.http.upstream_codec.v3.UpstreamCodec }} }}"
+    );
+    let options = format!(
+        "typed_extension_protocol_options: {{ {name}: {{ '@type': type.googleapis.com/{name}, \
+         explicit_http_config: {{ http_protocol_options: {{}} }}, http_filters: [{compressor}, \
+         {codec}] }} }}",
+        name = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+    );
+    let proxy = Proxy::with(Config::to(&origin).cluster(&options).retry("5xx", 2));
+    let mut client = proxy.connect();
+    let head =
+        "POST / HTTP/1.1\r\nhost: a\r\ncontent-type: text/plain\r\ncontent-length: 60000\r\n\r\n";
+    client.send(format!("{head}{}", "a".repeat(30_000)));
+    assert_eq!(client.response().status(), 503);
+    assert_eq!(proxy.stat("cluster.service.upstream_rq_retry"), 0);
 }

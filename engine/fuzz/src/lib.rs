@@ -5,6 +5,8 @@
 
 #![allow(unfulfilled_lint_expectations, reason = "the engine has more lints")]
 
+#[path = "../../src/request/filters/cdn_loop/parse.rs"]
+mod cdn_loop;
 mod certificates;
 #[path = "../../src/downstream/listener_filters/first_line.rs"]
 mod first_line;
@@ -22,6 +24,8 @@ mod limits;
 #[expect(dead_code, unused_imports, reason = "the engine uses the rest")]
 #[path = "../../src/proxy_protocol/mod.rs"]
 mod proxy_protocol;
+#[path = "../../src/request/filters/header_to_metadata/protobuf.rs"]
+mod protobuf;
 #[path = "../../../bin/tests/edge/reader.rs"]
 mod reader;
 mod shard;
@@ -65,6 +69,19 @@ pub fn head(input: &[u8]) {
         Ok((used, head.reason().to_vec(), out))
     };
     assert_same(parse_response(&[text, END]), parse_response(&pieces(&cuts, text)));
+}
+
+/// The inputs of filters: one more `cdn-id` in `CDN-Loop` counts once more; and of a value that is encoded
+/// twice, the last one counts.
+pub fn filters(input: &[u8]) {
+    let id = b"cdn.test";
+    if let Some(count) = cdn_loop::count(input, id) {
+        let longer = [input, b", cdn.test;a=1"].concat();
+        assert_eq!(cdn_loop::count(&longer, id), Some(count + 1));
+    }
+    if let Some(value) = protobuf::value(input) {
+        assert_eq!(protobuf::value(&[input, input].concat()), Some(value));
+    }
 }
 
 /// What the first bytes of a connection are does not depend on how many have arrived: once that is
@@ -402,7 +419,7 @@ mod tests {
     /// Runs each target on its corpus.
     #[test]
     fn the_corpus_holds() {
-        let targets: [(&str, fn(&[u8])); 9] = [
+        let targets: [(&str, fn(&[u8])); 10] = [
             ("head", super::head),
             ("chunked", super::chunked),
             ("connection", super::connection),
@@ -412,6 +429,7 @@ mod tests {
             ("http2", super::frames),
             ("certificates", super::certificates),
             ("tls", super::peers),
+            ("filters", super::filters),
         ];
         for (name, target) in targets {
             let folder = format!("{}/corpus/{name}", env!("CARGO_MANIFEST_DIR"));

@@ -378,15 +378,23 @@ impl Forwarder<'_> {
         attempt::lease(exchange, pool).await
     }
 
+    /// Whether a part of the body is kept as a filter of the cluster has changed it, and the rest is still to
+    /// come: the filters of another attempt could not continue it.
+    fn lacks_original(&self, core: &Core<'_>) -> bool {
+        core.is_body_changed_upstream() && !self.upload.has_ended()
+    }
+
     /// Whether the request may safely be sent twice.
     fn can_resend(&self, core: &Core<'_>) -> bool {
-        core.heads.request.method.is_idempotent() && self.upload.can_replay()
+        core.heads.request.method.is_idempotent()
+            && self.upload.can_replay()
+            && !self.lacks_original(core)
     }
 
     /// Disables retries once a response has begun or the body exceeds the replay limit, as Envoy
     /// does.
     fn drop_retries(&mut self, core: &Core<'_>) {
-        if core.interim == Interim::Received {
+        if core.interim == Interim::Received || self.lacks_original(core) {
             self.retry = None;
         }
         let follows_redirects = self.plan.internal_redirect.is_some();
@@ -429,6 +437,9 @@ impl Forwarder<'_> {
             // This attempt does not count: its host may be picked again.
             if let Some(tried) = &mut self.tried {
                 tried.forget_last();
+            }
+            if let Some(wanted) = &mut self.wanted {
+                wanted.forget_last();
             }
             return Verdict::Again(None);
         }

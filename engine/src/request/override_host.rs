@@ -24,8 +24,17 @@ pub(super) struct WantedHosts {
     session: Option<SessionHost>,
     /// Those that the policy of the cluster takes, the last one first.
     named: Vec<Box<str>>,
+    /// The one that the last attempt has gone to.
+    taken: Option<Taken>,
     /// The status of the reply, since the host of the session was not to be had.
     missing_status: Option<u16>,
+}
+
+/// A host that was asked for, and found.
+#[derive(Debug)]
+enum Taken {
+    OfSession(SessionHost),
+    Named(Box<str>),
 }
 
 /// Which host an attempt goes to.
@@ -42,9 +51,18 @@ pub(super) enum Wanted {
 impl WantedHosts {
     /// The host of the next attempt. As in Envoy, only the first one goes to the host of the session.
     pub(super) fn next(&mut self, cluster: &LocalCluster) -> Wanted {
+        let statuses = cluster.cluster().override_host_status;
+        self.next_of(|address, is_of_session| {
+            cluster.find_host(address, is_of_session.then_some(statuses))
+        })
+    }
+
+    /// `find` finds a host by its address, and is told whether it is that of the session.
+    fn next_of(&mut self, find: impl Fn(&str, bool) -> Option<usize>) -> Wanted {
+        self.taken = None;
         if let Some(session) = self.session.take() {
-            let statuses = cluster.cluster().override_host_status;
-            if let Some(host) = cluster.find_host(&session.address, Some(statuses)) {
+            if let Some(host) = find(&session.address, true) {
+                self.taken = Some(Taken::OfSession(session));
                 return Wanted::Host(host);
             }
             if session.strict.is_some() {
@@ -53,11 +71,21 @@ impl WantedHosts {
             }
         }
         while let Some(address) = self.named.pop() {
-            if let Some(host) = cluster.find_host(&address, None) {
+            if let Some(host) = find(&address, false) {
+                self.taken = Some(Taken::Named(address));
                 return Wanted::Host(host);
             }
         }
         Wanted::Any
+    }
+
+    /// The last attempt does not count: the next one goes to the same host.
+    pub(super) fn forget_last(&mut self) {
+        match self.taken.take() {
+            Some(Taken::OfSession(session)) => self.session = Some(session),
+            Some(Taken::Named(address)) => self.named.push(address),
+            None => {}
+        }
     }
 
     /// The status of the reply to a request whose host is missing.
@@ -87,7 +115,7 @@ impl Core<'_> {
             return None;
         }
         named.reverse();
-        Some(Box::new(WantedHosts { session, named, missing_status: None }))
+        Some(Box::new(WantedHosts { session, named, taken: None, missing_status: None }))
     }
 
     /// The hosts that the request names in one place.
@@ -124,4 +152,41 @@ fn set(metadata: &mut Metadata, at: &MetadataPath, value: String) {
     });
     let values = [(first.to_string(), value)].into_iter().collect();
     metadata.merge(&at.namespace, &values);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wanted(session: Option<Option<u16>>, named: &[&str]) -> WantedHosts {
+        let session = session.map(|strict| SessionHost { address: "s".into(), strict });
+        let named = named.iter().rev().map(|&name| name.into()).collect();
+        WantedHosts { session, named, taken: None, missing_status: None }
+    }
+
+    #[test]
+    fn an_attempt_that_does_not_count_is_repeated_at_the_same_host() {
+        let find = |address: &str, _| ["s", "a", "b"].iter().position(|it| *it == address);
+        let mut wanted = wanted(Some(Some(503)), &["a", "gone", "b"]);
+        assert_eq!(wanted.next_of(find), Wanted::Host(0));
+        wanted.forget_last();
+        assert_eq!(wanted.next_of(find), Wanted::Host(0), "the session stays");
+        assert_eq!(wanted.next_of(find), Wanted::Host(1));
+        wanted.forget_last();
+        assert_eq!(wanted.next_of(find), Wanted::Host(1));
+        assert_eq!(wanted.next_of(find), Wanted::Host(2));
+        assert_eq!(wanted.next_of(find), Wanted::Any);
+        wanted.forget_last();
+        assert_eq!(wanted.next_of(find), Wanted::Any);
+    }
+
+    #[test]
+    fn only_a_strict_session_needs_its_host() {
+        let nowhere = |_: &str, _| None;
+        let mut strict = wanted(Some(Some(421)), &["a"]);
+        assert_eq!(strict.next_of(nowhere), Wanted::Missing);
+        assert_eq!(strict.missing_status(), Some(421));
+        let mut lax = wanted(Some(None), &["a"]);
+        assert_eq!((lax.next_of(nowhere), lax.missing_status()), (Wanted::Any, None));
+    }
 }

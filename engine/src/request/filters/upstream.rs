@@ -96,6 +96,12 @@ impl Core<'_> {
         }
     }
 
+    /// Whether a filter of the cluster sees, and may change, the body of the request.
+    #[inline]
+    pub(in crate::request) fn is_body_changed_upstream(&self) -> bool {
+        self.filters.as_ref().is_some_and(|active| active.changes_body_upstream())
+    }
+
     /// Passes the head of a host's response through the filters of its cluster.
     ///
     /// # Errors

@@ -12,8 +12,10 @@ mod subsets;
 pub mod zones;
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 
+use crate::address::Address;
 use crate::stats::ClusterStats;
 use crate::upstream::balance::table::{Sizes, TableRule};
 use crate::upstream::host::{Health, HealthFlags, Host, Locality};
@@ -37,7 +39,7 @@ pub struct HostSet {
     excluded: usize,
     table_sizes: Option<Sizes>,
     /// The hosts by their addresses, once a request has asked for one.
-    by_address: OnceLock<HashMap<Box<str>, usize>>,
+    by_address: OnceLock<HashMap<Address, usize>>,
     overprovisioning_factor: u32,
 }
 
@@ -121,11 +123,19 @@ impl HostSet {
 
     /// The host at an address, by its index.
     pub fn at_address(&self, address: &str) -> Option<usize> {
+        let Ok(address) = address.parse::<SocketAddr>() else {
+            // The name of a socket; what a client names is not kept.
+            let is_it = |host: &Arc<Host>| match host.address {
+                Address::Pipe(_) => host.address.to_string() == address,
+                Address::Ip(_) => false,
+            };
+            return self.hosts.iter().position(is_it);
+        };
         let all = self.by_address.get_or_init(|| {
             let hosts = self.hosts.iter().enumerate();
-            hosts.map(|(index, host)| (host.address.to_string().into(), index)).collect()
+            hosts.map(|(index, host)| (host.address, index)).collect()
         });
-        all.get(address).copied()
+        all.get(&Address::from(address)).copied()
     }
 
     /// Which hosts requests go to: those of the whole set first, then those of each subset. Empty in the

@@ -106,10 +106,17 @@ fn cookie(schema: &config::Cookie, at: &Path, problems: &mut Problems) -> Sessio
             text.push_str(value);
         }
     }
-    for (field, text) in [("name", name), ("path", path)] {
-        if text.chars().any(|c| c.is_ascii_control()) {
-            problems.error(&at.field(field), "a cookie has no control characters");
+    let mut check = |text: &str, at: &Path| {
+        if text.chars().any(|c| c.is_ascii_control() || c == ';') {
+            problems.error(at, "a cookie has neither control characters nor `;` in it");
         }
+    };
+    check(name, &at.field("name"));
+    check(path, &at.field("path"));
+    for (i, config::CookieAttribute { name, value }) in attributes.iter().enumerate() {
+        let at = at.field("attributes").index(i);
+        check(name, &at.field("name"));
+        check(value, &at.field("value"));
     }
     SessionCookie {
         name: name.as_bytes().into(),
