@@ -6,7 +6,17 @@ use super::{Addresses, Downstream, Shape, Upstream};
 use crate::tls::Files;
 
 pub(super) fn config(shape: Shape, at: Addresses, map: &str, files: Option<&Files>) -> String {
-    let Shape { routes, hosts, clusters, retries, shards, downstream, upstream } = shape;
+    let Shape {
+        routes,
+        hosts,
+        clusters,
+        retries,
+        shards,
+        downstream,
+        upstream,
+        // It has none: such scenarios are skipped.
+        filters: _,
+    } = shape;
     let alpn = downstream.alpn();
     let Addresses { origin, proxy, .. } = at;
     let (bind, scheme) = match files {

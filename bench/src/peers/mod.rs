@@ -225,7 +225,13 @@ impl Shape {
     }
 
     pub(crate) fn name(self) -> String {
-        let Self { routes, hosts, clusters, retries, shards, downstream, upstream } = self;
+        let Self { routes, hosts, clusters, retries, shards, downstream, upstream, filters } = self;
+        let filters = match filters {
+            HttpFilters::None => String::new(),
+            HttpFilters::Head(count) => format!("-{count}-filters"),
+            HttpFilters::Rbac(count) => format!("-rbac-{count}"),
+            HttpFilters::Compressor(library) => format!("-{library}"),
+        };
         let retries = if retries { "-retries" } else { "" };
         let downstream = match downstream {
             Downstream::Http => "",
@@ -241,7 +247,7 @@ impl Shape {
         };
         let size =
             format!("{hosts}-hosts-{routes}-routes-{clusters}-clusters{retries}-{shards}-shards");
-        size + downstream + upstream
+        size + downstream + upstream + &filters
     }
 }
 

@@ -8,7 +8,17 @@ use crate::tls::Files;
 
 /// Answers and bodies are streamed through memory; nothing is written to disk.
 pub(super) fn config(shape: Shape, at: Addresses, files: Option<&Files>) -> String {
-    let Shape { routes, hosts, clusters, retries, shards, downstream, upstream } = shape;
+    let Shape {
+        routes,
+        hosts,
+        clusters,
+        retries,
+        shards,
+        downstream,
+        upstream,
+        // It has none: such scenarios are skipped.
+        filters: _,
+    } = shape;
     let Addresses { origin, proxy, .. } = at;
     let reuse_port = if shards > 1 { " reuseport" } else { "" };
     let main = main(shards, downstream);
