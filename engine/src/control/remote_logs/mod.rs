@@ -282,7 +282,10 @@ impl Delivery {
         while let Some(batch) = next.take() {
             let place = tokio::select! {
                 place = to_server.reserve() => place.map_err(|_| "the stream has ended".to_owned()),
-                ended = &mut call => Err(why(ended)),
+                ended = &mut call => {
+                    self.settle(cluster, &ended, &mut doubtful);
+                    Err(why(ended))
+                }
             };
             let place = match place {
                 Ok(place) => place,
@@ -298,6 +301,7 @@ impl Delivery {
                 tokio::select! {
                     batch = self.next(batches) => break batch,
                     ended = &mut call => {
+                        self.settle(cluster, &ended, &mut doubtful);
                         return Ended::Failed(why(ended), doubtful.into_iter().collect());
                     }
                     () = sleep(DOUBT), if doubtful.is_some() => {
@@ -313,6 +317,18 @@ impl Delivery {
             Ok(Ok(_)) | Err(_) => self.confirm(cluster, doubtful),
         }
         Ended::Done
+    }
+
+    /// The server has ended the stream. One that ends it well has taken everything.
+    fn settle<T>(
+        &mut self,
+        cluster: &str,
+        ended: &Result<T, tonic::Status>,
+        doubtful: &mut Option<Batch>,
+    ) {
+        if ended.is_ok() {
+            self.confirm(cluster, doubtful.take());
+        }
     }
 
     /// A batch was taken: the stream goes on.
