@@ -19,7 +19,7 @@ use crate::shard::clock::{Millis, millis};
 use crate::upstream::Host;
 use crate::upstream::destination;
 use crate::upstream::discovery::{Discovery, LookupFamily, Outcome, Refresh, RefreshDelays};
-use crate::upstream::dns_cache::{DnsCache, Resolved};
+use crate::upstream::dns_cache::{DnsCache, Resolved, Unresolved};
 use crate::upstream::host::Endpoint;
 
 /// All caches that are in use.
@@ -89,6 +89,13 @@ impl DnsCaches {
         running.clusters.borrow_mut().push(of_cluster);
     }
 
+    /// Answers what requests ask of these caches, whether or not a cluster has them too.
+    pub(super) fn serve(&self, caches: &[Arc<DnsCache>]) {
+        for cache in caches {
+            drop(self.running(cache));
+        }
+    }
+
     fn running(&self, cache: &Arc<DnsCache>) -> Rc<Running> {
         let mut all = self.running.borrow_mut();
         all.retain(|it| it.cache.strong_count() > 0);
@@ -131,6 +138,11 @@ impl Running {
             None => {}
         }
         let Some(cache) = self.cache.upgrade() else { return };
+        if self.hosts.borrow().len() >= cache.settings.max_hosts {
+            // Many may have asked before they knew that it is full.
+            cache.stats.control().host_overflow.inc();
+            return self.tell(name, Some(&Resolved::new(Err(Unresolved::NoRoom), 0)));
+        }
         let task = tokio::task::spawn_local(Rc::clone(self).keep_resolving(name.to_owned()));
         let entry = Entry { resolved: None, task: task.abort_handle() };
         self.hosts.borrow_mut().insert(name.to_owned(), entry);
@@ -195,7 +207,7 @@ impl Running {
     }
 
     /// Takes the result of a lookup; whether the host has an address now. One that it has stays if there is no other.
-    fn take_in(&self, cache: &DnsCache, name: &str, found: Result<Address, &str>) -> bool {
+    fn take_in(&self, cache: &DnsCache, name: &str, found: Result<Address, &'static str>) -> bool {
         let mut hosts = self.hosts.borrow_mut();
         let Some(entry) = hosts.get_mut(name) else { return false };
         let before = entry.resolved.as_ref().and_then(|it| it.address.as_ref().ok().copied());
@@ -204,7 +216,9 @@ impl Running {
         if !is_first && !is_new {
             return before.is_some();
         }
-        let resolved = Resolved::new(found.map_err(ToOwned::to_owned), self.now());
+        // Only requests use a host: a new address does not.
+        let last_used = entry.resolved.as_ref().map_or_else(|| self.now(), |it| it.last_used());
+        let resolved = Resolved::new(found.map_err(Unresolved::Failed), last_used);
         entry.resolved = Some(Arc::clone(&resolved));
         drop(hosts);
         if is_new {
@@ -229,8 +243,9 @@ impl Running {
         self.hosts.borrow_mut().remove(name);
         cache.stats.control().host_removed.inc();
         cache.set_hosts(self.hosts.borrow().len());
-        self.set_host(name, None);
+        // A request that does not know the name any more asks again; one that does would find no host.
         self.tell(name, None);
+        self.set_host(name, None);
     }
 
     /// Gives the clusters a host, or takes it away.
@@ -318,3 +333,76 @@ const NOT_FOUND: &str = "cares_norecords:Domain_name_not_found";
 const UNREACHABLE: &str = "cares_failure:Could_not_contact_DNS_servers";
 const MALFORMED: &str = "cares_failure:Misformatted_domain_name";
 const TIMED_OUT: &str = "resolve_timeout";
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use tokio::task::{LocalSet, spawn_local};
+
+    use super::*;
+    use crate::stats::Registry;
+    use crate::upstream::dns_cache::Settings;
+
+    /// What the shards were told: the name, and the address or why there is none.
+    type Told = Rc<RefCell<Vec<(String, Option<Result<Address, Unresolved>>)>>>;
+
+    fn with_cache(max_hosts: usize, story: impl FnOnce(&Rc<Running>, &DnsCache, &Told)) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let settings = Settings {
+            name: "c".to_owned(),
+            lookup_family: LookupFamily::V4Only,
+            refresh_rate: Duration::from_secs(60),
+            min_refresh_rate: Duration::from_secs(5),
+            host_ttl: Duration::from_secs(300),
+            max_hosts,
+            forgets_failures: false,
+            failure_refresh: None,
+            max_pending_requests: 10,
+            preresolve: Vec::new(),
+            query_timeout: None,
+            resolver: None,
+        };
+        let cache = DnsCache::new(settings, Registry::new(1).scope("dns_cache.c."));
+        LocalSet::new().block_on(&runtime, async {
+            let resolver = Rc::new(Resolver::system().unwrap());
+            let told = Told::default();
+            let tells = Rc::clone(&told);
+            let caches = DnsCaches::new(resolver, 1, Instant::now(), move |_, name, resolved| {
+                let address = resolved.map(|it| it.address.clone());
+                tells.borrow_mut().push((name.to_owned(), address));
+            });
+            caches.serve(&[Arc::clone(&cache)]);
+            story(&caches.running(&cache), &cache, &told);
+        });
+    }
+
+    #[test]
+    fn only_requests_use_a_host_and_a_new_address_does_not() {
+        with_cache(10, |running, cache, _| {
+            let task = spawn_local(pending::<()>()).abort_handle();
+            running.hosts.borrow_mut().insert("a:80".to_owned(), Entry { resolved: None, task });
+            let last_used = || {
+                let hosts = running.hosts.borrow();
+                hosts["a:80"].resolved.as_ref().map(|it| it.last_used())
+            };
+            assert!(running.take_in(cache, "a:80", Ok(([127, 0, 0, 1], 80).into())));
+            let first = last_used();
+            std::thread::sleep(Duration::from_millis(20));
+            assert!(running.take_in(cache, "a:80", Ok(([127, 0, 0, 2], 80).into())));
+            assert_eq!(last_used(), first);
+            assert_eq!(cache.stats.control().host_address_changed.value(), 2);
+        });
+    }
+
+    #[test]
+    fn a_full_cache_answers_too() {
+        with_cache(1, |running, cache, told| {
+            running.resolve("127.0.0.1:80");
+            running.resolve("127.0.0.2:80");
+            let refused = ("127.0.0.2:80".to_owned(), Some(Err(Unresolved::NoRoom)));
+            assert_eq!(*told.borrow(), [refused]);
+            assert_eq!(cache.stats.control().host_overflow.value(), 1);
+        });
+    }
+}

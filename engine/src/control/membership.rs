@@ -23,6 +23,7 @@ use super::outliers::{self, Outliers};
 use super::resources;
 use crate::shard::clock::{Millis, millis};
 use crate::upstream::discovery::{Discovery, Semantics};
+use crate::upstream::dns_cache::DnsCache;
 use crate::upstream::host::{HealthFlags, Host};
 use crate::upstream::host_set::DistributionRules;
 use crate::upstream::host_set::zones::{self, LocalZones};
@@ -155,6 +156,11 @@ impl Membership {
             }
         }
         all
+    }
+
+    /// Answers what requests ask of these DNS caches.
+    pub(super) fn serve_dns(&self, caches: &[Arc<DnsCache>]) {
+        self.dns_caches.serve(caches);
     }
 
     /// Follows no other clusters than these any more.

@@ -273,6 +273,7 @@ async fn serve(
     flush_stats(admin, stats_flush, sinks);
     let endpoints = Endpoints::new(Arc::clone(&registry), Rc::clone(&sources));
     let membership = membership(&running, &shards, endpoints)?;
+    membership.serve_dns(&compiler.dns_caches().all());
     let initialized = membership.follow(&running.snapshot().clusters);
     let initialized = async move {
         for (_, ready) in initialized {

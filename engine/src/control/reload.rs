@@ -336,6 +336,7 @@ impl Reloader {
         secrets: oneshot::Receiver<()>,
     ) -> Waits {
         let mut waits = Waits::new();
+        self.membership.serve_dns(&self.compiler.dns_caches().all());
         for (cluster, ready) in self.membership.follow(&snapshot.clusters) {
             waits.entry(Item::cluster(&cluster)).or_default().push(ready);
         }

@@ -15,7 +15,7 @@ use super::{Core, Exchange};
 use crate::filter_state::{DYNAMIC_HOST, DYNAMIC_PORT};
 use crate::upstream::destination::Destination;
 use crate::upstream::discovery::{Discovery, DynamicForwardProxy};
-use crate::upstream::dns_cache::{self, LocalCaches, Lookup, Resolved, Wait};
+use crate::upstream::dns_cache::{self, LocalCaches, Lookup, Resolved, Unresolved, Wait};
 
 /// The details of a request whose host cannot be resolved.
 pub(super) fn failure(why: &str) -> Cow<'static, str> {
@@ -76,11 +76,12 @@ impl Forwarder<'_> {
             }
             Lookup::Wait(wait) => exchange.wait_for_name(&wait).await?,
         };
-        if let Err(why) = &resolved.address {
-            *unresolved = Some(failure(why));
-            return Err(Failed::NoHealthyHost);
-        }
-        Ok(())
+        let Err(why) = &resolved.address else { return Ok(()) };
+        *unresolved = Some(match why {
+            Unresolved::Failed(why) => failure(why),
+            Unresolved::NoRoom => OVERFLOW.into(),
+        });
+        Err(Failed::NoHealthyHost)
     }
 }
 

@@ -135,7 +135,7 @@ impl Core<'_> {
     /// the client with the response.
     #[inline]
     pub(super) fn hash(&mut self, plan: &Forward, cluster: &LocalCluster) -> Option<u64> {
-        if plan.hash_policies.is_empty() || !cluster.cluster().chooses_by_hash() {
+        if plan.hash_policies.is_empty() || !cluster.chooses_by_hash() {
             return None;
         }
         let given = self.given;

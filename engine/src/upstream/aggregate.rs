@@ -94,7 +94,7 @@ impl Row {
     pub(super) fn place_of(&self, aggregate: &Aggregate, pool: &Pool) -> Option<u32> {
         let number = &pool.cluster().number;
         let cluster = aggregate.clusters.iter().position(|it| it == number)?;
-        let wanted = (cluster, pool.host().endpoint.priority);
+        let wanted = (cluster, self.hosts.get(cluster)?.as_ref()?.priority_of(pool.host())?);
         let place = self.places.iter().position(|it| *it == wanted)?;
         u32::try_from(place).ok()
     }

@@ -94,11 +94,11 @@ pub enum TableStats {
 }
 
 impl Cluster {
-    /// Whether its policy, or that of a cluster in it, may choose hosts by the hash of a request.
+    /// Whether its policy chooses hosts by the hash of a request.
     #[must_use]
     #[inline]
     pub const fn chooses_by_hash(&self) -> bool {
-        self.table_stats.is_some() || matches!(self.discovery, Discovery::Aggregate(_))
+        self.table_stats.is_some()
     }
 
     /// Updates the gauges that follow from its hosts, in the control plane's block.

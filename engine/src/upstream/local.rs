@@ -266,6 +266,20 @@ impl LocalCluster {
         pick(&choice.cluster, &LbContext { target, ..*request })
     }
 
+    /// Whether the host of a request may be chosen by its hash: by the policy of the cluster, or of one in it.
+    #[must_use]
+    #[inline]
+    pub fn chooses_by_hash(&self) -> bool {
+        match &self.cluster.discovery {
+            Discovery::Aggregate(aggregate) => {
+                let all = Clusters::of(self.shard).current();
+                let mut clusters = aggregate.clusters.iter().filter_map(|it| all.get(it.index()));
+                clusters.any(|cluster| cluster.cluster.chooses_by_hash())
+            }
+            _ => self.cluster.chooses_by_hash(),
+        }
+    }
+
     /// What the priorities can carry that a request may go to.
     #[must_use]
     pub fn levels(&self, request: &LbContext<'_>) -> Vec<Availability> {
@@ -282,7 +296,7 @@ impl LocalCluster {
     pub fn priority_of(&self, pool: &Pool) -> Option<u32> {
         match &self.cluster.discovery {
             Discovery::Aggregate(aggregate) => self.row.borrow().place_of(aggregate, pool),
-            _ => Some(pool.host().endpoint.priority),
+            _ => self.hosts().priority_of(pool.host()),
         }
     }
 

@@ -40,7 +40,7 @@ pub struct Naming {
     /// The header whose first value is the address, in lower case.
     pub header: Option<Box<[u8]>>,
     /// The value of the dynamic metadata that is the address: namespace and path.
-    pub metadata: Option<(Box<str>, Box<[Box<str>]>)>,
+    pub metadata: Option<MetadataKey>,
     /// Takes the place of the port, wherever the address comes from.
     pub port: Option<u16>,
 }
@@ -80,6 +80,9 @@ impl Naming {
         value.as_str()
     }
 }
+
+/// A namespace, and the path of a value in it.
+pub type MetadataKey = (Box<str>, Box<[Box<str>]>);
 
 #[derive(Debug)]
 struct Known {

@@ -235,25 +235,7 @@ fn of_type(policy: &config::Any, at: &Path, problems: &mut Problems) -> Option<B
             balancing.use_localities(locality_lb_config.as_ref());
         }
         config::Any::RingHash(policy) => {
-            let config::RingHash {
-                hash_function,
-                minimum_ring_size,
-                maximum_ring_size,
-                use_hostname_for_hashing,
-                hash_balance_factor,
-                consistent_hashing_lb_config,
-                locality_weighted_lb_config,
-            } = &**policy;
-            let function = match hash_function {
-                config::RingHashPolicyFunction::DefaultHash
-                | config::RingHashPolicyFunction::XxHash => HashFunction::XxHash,
-                config::RingHashPolicyFunction::MurmurHash2 => HashFunction::MurmurHash2,
-            };
-            let ring = ring((*minimum_ring_size, function, *maximum_ring_size), at, problems);
-            let deprecated = (*use_hostname_for_hashing, *hash_balance_factor);
-            let hashing = consistent_hashing_lb_config.as_ref().map_or(deprecated, hashing);
-            balancing.use_table(TableKind::Ring(ring), hashing);
-            balancing.weighs_localities = locality_weighted_lb_config.is_some();
+            balancing.use_ring(policy, at, problems);
         }
         config::Any::Maglev(policy) => {
             let config::Maglev {
@@ -353,6 +335,28 @@ impl Balancing {
                 ..zone_rules(routing_enabled.as_ref(), *min_cluster_size)
             };
         }
+        self.weighs_localities = locality_weighted_lb_config.is_some();
+    }
+
+    fn use_ring(&mut self, policy: &config::RingHash, at: &Path, problems: &mut Problems) {
+        let config::RingHash {
+            hash_function,
+            minimum_ring_size,
+            maximum_ring_size,
+            use_hostname_for_hashing,
+            hash_balance_factor,
+            consistent_hashing_lb_config,
+            locality_weighted_lb_config,
+        } = policy;
+        let function = match hash_function {
+            config::RingHashPolicyFunction::DefaultHash
+            | config::RingHashPolicyFunction::XxHash => HashFunction::XxHash,
+            config::RingHashPolicyFunction::MurmurHash2 => HashFunction::MurmurHash2,
+        };
+        let ring = ring((*minimum_ring_size, function, *maximum_ring_size), at, problems);
+        let deprecated = (*use_hostname_for_hashing, *hash_balance_factor);
+        let hashing = consistent_hashing_lb_config.as_ref().map_or(deprecated, hashing);
+        self.use_table(TableKind::Ring(ring), hashing);
         self.weighs_localities = locality_weighted_lb_config.is_some();
     }
 

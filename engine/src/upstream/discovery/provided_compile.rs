@@ -182,7 +182,7 @@ mod tests {
     use super::*;
     use crate::upstream::compile::tests::{assignment, good, problem};
 
-    fn original_dst(options: Value) -> Value {
+    fn original_dst(options: &Value) -> Value {
         json!({
             "name": "a",
             "type": "ORIGINAL_DST",
@@ -193,7 +193,7 @@ mod tests {
 
     #[test]
     fn an_original_dst_cluster_says_where_requests_name_their_host() {
-        let cluster = good(original_dst(json!({
+        let cluster = good(original_dst(&json!({
             "use_http_header": true,
             "upstream_port_override": 81,
             "metadata_key": {"key": "n", "path": [{"key": "a"}, {"key": "b"}]},
@@ -208,7 +208,7 @@ mod tests {
 
     #[test]
     fn a_cluster_that_brings_a_load_balancer_needs_the_policy_that_says_so() {
-        let mut cluster = original_dst(json!({}));
+        let mut cluster = original_dst(&json!({}));
         cluster["lb_policy"] = "RANDOM".into();
         assert_eq!(
             problem(cluster),
@@ -225,7 +225,7 @@ mod tests {
 
     #[test]
     fn hosts_of_an_original_dst_cluster_are_not_configured() {
-        let mut cluster = original_dst(json!({}));
+        let mut cluster = original_dst(&json!({}));
         cluster["load_assignment"] = assignment(&["::1"]);
         assert_eq!(
             problem(cluster),
@@ -233,7 +233,7 @@ mod tests {
              configured"
         );
         assert_eq!(
-            problem(original_dst(json!({"http_header_name": "x"}))),
+            problem(original_dst(&json!({"http_header_name": "x"}))),
             "clusters[0].original_dst_lb_config.http_header_name: no effect without \
              use_http_header: set that to true, or remove the name"
         );

@@ -37,6 +37,12 @@ impl DnsCaches {
         self.round.set(self.round.get() + 1);
     }
 
+    /// All of them.
+    #[must_use]
+    pub fn all(&self) -> Vec<Arc<DnsCache>> {
+        self.by_name.borrow().values().filter_map(|in_use| in_use.cache.upgrade()).collect()
+    }
+
     /// The cache that `schema` describes; none if there is an error.
     pub(crate) fn get(
         &self,

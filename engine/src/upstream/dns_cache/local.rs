@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Waker};
 
-use super::{DnsCache, Resolved};
+use super::{DnsCache, Resolved, Unresolved};
 use crate::shard::Shard;
 use crate::shard::clock::Millis;
 
@@ -120,7 +120,12 @@ impl LocalCache {
             }
             return;
         };
-        let before = hosts.insert(name.into(), Known::Resolved(Arc::clone(&resolved)));
+        let before = if resolved.address == Err(Unresolved::NoRoom) {
+            // The next request asks again.
+            hosts.remove(name)
+        } else {
+            hosts.insert(name.into(), Known::Resolved(Arc::clone(&resolved)))
+        };
         drop(hosts);
         if let Some(Known::Asked(waiting)) = before {
             waiting.answer.replace(Some(resolved));
@@ -223,6 +228,16 @@ mod tests {
         local.update("a:80", None);
         drop(wait(local.look_up("a:80", 0)));
         assert_eq!(questions.try_recv().as_deref(), Ok("a:80"));
+    }
+
+    #[test]
+    fn a_question_that_comes_when_the_cache_is_full_is_answered_and_forgotten() {
+        let cache = cache(1, 10);
+        let local = LocalCaches::default().get(&cache, 0);
+        let waits = wait(local.look_up("a:80", 0));
+        local.update("a:80", Some(Resolved::new(Err(Unresolved::NoRoom), 0)));
+        assert_eq!(waits.answer().unwrap().address, Err(Unresolved::NoRoom));
+        drop(wait(local.look_up("a:80", 0)));
     }
 
     #[test]

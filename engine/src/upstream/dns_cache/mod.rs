@@ -71,10 +71,19 @@ pub struct DnsCache {
 /// What is known about a host.
 #[derive(Debug)]
 pub struct Resolved {
-    /// Where it is; none: it could not be resolved, for this reason.
-    pub address: Result<Address, String>,
+    /// Where it is.
+    pub address: Result<Address, Unresolved>,
     /// When a request named it last.
     last_used: AtomicU64,
+}
+
+/// Why a host has no address.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Unresolved {
+    /// It could not be resolved, for this reason.
+    Failed(&'static str),
+    /// The cache has no room for another host: it was not looked up.
+    NoRoom,
 }
 
 stats! {
@@ -147,10 +156,10 @@ impl fmt::Debug for DnsCache {
 }
 
 impl Resolved {
-    /// What a lookup has found at this time.
+    /// What a lookup has found about a host that a request has named last at this time.
     #[must_use]
-    pub fn new(address: Result<Address, String>, now: Millis) -> Arc<Self> {
-        Arc::new(Self { address, last_used: AtomicU64::new(now) })
+    pub fn new(address: Result<Address, Unresolved>, last_used: Millis) -> Arc<Self> {
+        Arc::new(Self { address, last_used: AtomicU64::new(last_used) })
     }
 
     /// When a request named it last.

@@ -156,6 +156,12 @@ impl HostSet {
         self.subsets.is_some()
     }
 
+    /// The priority of a host, as it is in this set; none: it is not.
+    pub fn priority_of(&self, host: &Host) -> Option<u32> {
+        let same = self.hosts.iter().find(|it| it.id() == host.id())?;
+        Some(same.endpoint.priority)
+    }
+
     /// The number of priorities that have hosts.
     pub const fn priorities_in_use(&self) -> u64 {
         self.priorities_in_use

@@ -12,7 +12,7 @@ use crate::flags::Flag;
 use crate::request::forward_name::{EMPTY_HOST, OVERFLOW, failure};
 use crate::request::reply::LocalReply;
 use crate::upstream::discovery::{Discovery, DynamicForwardProxy as ToCluster};
-use crate::upstream::dns_cache::{DnsCache, LocalCaches, Lookup, Resolved, Wait};
+use crate::upstream::dns_cache::{DnsCache, LocalCaches, Lookup, Resolved, Unresolved, Wait};
 
 /// The filter.
 #[derive(Debug)]
@@ -105,7 +105,8 @@ impl DynamicForwardProxy {
                 }
                 Flow::Continue
             }
-            Err(why) => {
+            Err(Unresolved::NoRoom) => refuse(503, "DNS cache overflow", OVERFLOW),
+            Err(Unresolved::Failed(why)) => {
                 let reply = LocalReply::new(503, "DNS resolution failure");
                 let reply = reply.with_details(Some(Flag::DnsResolutionFailed), failure(why));
                 Flow::Reply(Box::new(reply))
