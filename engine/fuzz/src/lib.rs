@@ -5,6 +5,7 @@
 
 #![allow(unfulfilled_lint_expectations, reason = "the engine has more lints")]
 
+#[expect(dead_code, reason = "the engine uses the rest")]
 #[path = "../../src/request/filters/cdn_loop/parse.rs"]
 mod cdn_loop;
 mod certificates;
