@@ -532,11 +532,11 @@ impl Chain {
         }
         let steps = self.filters.iter().enumerate();
         let steps = steps.filter_map(|(filter, named)| named.step(filter, levels)).collect();
-        let by_name: BTreeMap<_, _> = self
-            .by_name()
-            .flat_map(|chain| &chain.filters)
-            .filter_map(|named| Some((named.name.clone(), said(&named.name, levels)?)))
-            .collect();
+        // Whether there is such a filter does not matter: there may be as many chains as clusters.
+        let has_others = self.by_name().next().is_some();
+        let names = levels.iter().filter(|_| has_others).flat_map(|level| level.configs.keys());
+        let by_name: BTreeMap<Box<str>, Said> =
+            names.filter_map(|name| Some((name.as_str().into(), said(name, levels)?))).collect();
         Plan { steps, by_name: (!by_name.is_empty()).then(|| Arc::new(by_name)) }
     }
 }
