@@ -40,6 +40,10 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "YAML", help_heading = "Configuration")]
     pub(crate) config_yaml: Option<String>,
 
+    /// Read the configuration file again when another one is moved to its place
+    #[arg(long, requires = "config_path", help_heading = "Configuration")]
+    pub(crate) watch: bool,
+
     /// Serve traffic, or only validate the configuration
     #[arg(long, value_enum, default_value_t = Mode::Serve, help_heading = "Configuration")]
     pub(crate) mode: Mode,
@@ -232,12 +236,13 @@ pub(crate) const VERSION: &str =
     concat!(env!("CARGO_PKG_VERSION"), " (Envoy v3 API, as of Envoy 1.40)");
 
 const NO_HOT_RESTART: &str = "there is no hot restart";
-const NO_DYNAMIC: &str = "there is no dynamic configuration";
+const UNKNOWN_IS_WARNED: &str =
+    "a field that Envoy 1.40 does not know has no effect in a dynamic resource, with a warning";
 const NO_GRADUAL_DRAIN: &str = "a drain always closes each connection with its next response";
 
-/// Every flag of Envoy 1.40 and its outcome, and `--origin` and `--strict`, which Envoy does not
-/// have.
-const ANSWERS: [(&str, Answer); 45] = [
+/// Every flag of Envoy 1.40 and its outcome, and `--origin`, `--strict` and `--watch`, which Envoy does
+/// not have.
+const ANSWERS: [(&str, Answer); 46] = [
     ("admin-address-path", Honoured),
     ("allow-unknown-fields", Refused("a field is never silently ignored; remove it")),
     ("allow-unknown-static-fields", Refused("a field is never silently ignored; remove it")),
@@ -259,7 +264,7 @@ const ANSWERS: [(&str, Answer); 45] = [
     ("file-flush-min-size-kb", Honoured),
     ("help", Honoured),
     ("hot-restart-version", Honoured),
-    ("ignore-unknown-dynamic-fields", Harmless(NO_DYNAMIC)),
+    ("ignore-unknown-dynamic-fields", Harmless(UNKNOWN_IS_WARNED)),
     ("local-address-ip-version", Harmless("the local address is never added to a message")),
     ("log-format", Honoured),
     ("log-format-escaped", Honoured),
@@ -269,7 +274,7 @@ const ANSWERS: [(&str, Answer); 45] = [
     ("mode", Honoured),
     ("origin", Honoured),
     ("parent-shutdown-time-s", Harmless(NO_HOT_RESTART)),
-    ("reject-unknown-dynamic-fields", Harmless(NO_DYNAMIC)),
+    ("reject-unknown-dynamic-fields", Harmless(UNKNOWN_IS_WARNED)),
     ("restart-epoch", Harmless(NO_HOT_RESTART)),
     ("service-cluster", Honoured),
     ("service-node", Honoured),
@@ -283,6 +288,7 @@ const ANSWERS: [(&str, Answer); 45] = [
     ("strict", Honoured),
     ("use-dynamic-base-id", Harmless(NO_HOT_RESTART)),
     ("version", Honoured),
+    ("watch", Honoured),
 ];
 
 impl Flags {

@@ -112,6 +112,7 @@ fn run(flags: &Flags, warnings: &[String], started: Instant) -> anyhow::Result<E
         command_line_options: report::command_line_options(flags, shards),
         logging: Arc::new(log),
         flush: flags.flush(),
+        watched: flags.config_path.clone().filter(|_| flags.watch),
         when_live: if flags.is_demonstration() { report::demonstration } else { || () },
     };
     let configuration = Configuration { flags: flags.clone(), registry: Arc::clone(&registry) };

@@ -168,6 +168,28 @@ fn resources_that_cannot_be_used_do_not_hold_up_the_others() {
     assert_eq!(Client::connect(second).get("/").status(), 200);
 }
 
+/// Its checks hang: as in Envoy requests go to the former one until they have ended.
+#[test]
+fn the_former_cluster_is_used_until_the_new_one_is_ready() {
+    let (files, origins) = (Files::new(), [Origin::that_answers(), Origin::that_stalls()]);
+    let address = free_address();
+    files.put("clusters", &[cluster("a", &origins[0])]);
+    files.put("listeners", &[listener("one", address, "a")]);
+    let proxy = files.proxy();
+    let mut client = Client::connect(address);
+    assert_eq!(client.get("/").status(), 200);
+    let check = "health_checks: [{ timeout: 600s, interval: 600s, unhealthy_threshold: 1, \
+                 healthy_threshold: 1, http_health_check: { path: /check } }], type: STATIC";
+    let slow = cluster("a", &origins[1]).replace("type: STATIC", check);
+    files.put("clusters", &[slow, cluster("b", &origins[0])]);
+    proxy.stat_becomes("cluster_manager.warming_clusters", 1);
+    proxy.stat_becomes("cluster_manager.active_clusters", 2);
+    assert_eq!(client.get("/").status(), 200, "the former cluster");
+    files.put("clusters", &[cluster("a", &origins[0]), cluster("b", &origins[0])]);
+    proxy.stat_becomes("cluster_manager.warming_clusters", 0);
+    assert_eq!(client.get("/").status(), 200);
+}
+
 fn routes(name: &str, cluster: &str) -> String {
     format!(
         "{{ '@type': type.googleapis.com/envoy.config.route.v3.RouteConfiguration, name: {name}, \

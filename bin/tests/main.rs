@@ -14,6 +14,8 @@ mod admin;
 #[cfg(test)]
 mod bodies;
 #[cfg(test)]
+mod changes_under_load;
+#[cfg(test)]
 mod client_certificates;
 #[cfg(test)]
 mod clusters;

@@ -357,6 +357,24 @@ fn the_command_waits_for_the_verdict() {
 }
 
 #[test]
+fn a_file_that_is_moved_to_its_place_does_the_same() {
+    if is_oracle() {
+        return;
+    }
+    let origin = Origin::that_answers();
+    let proxy = Proxy::with(Config::to(&origin).flags(&["--watch"]));
+    let path = proxy.config_path();
+    let new = path.with_extension("new");
+    let old = fs::read_to_string(&path).unwrap();
+    fs::write(&new, old.replace("cluster: service", "cluster: service, timeout: 7s")).unwrap();
+    fs::rename(&new, &path).unwrap();
+    wait_until("the new configuration", || {
+        String::from_utf8(proxy.admin("/config_dump?mask=bootstrap").body).unwrap().contains("7s")
+    });
+    assert_eq!(proxy.get("/").status(), 200);
+}
+
+#[test]
 fn a_signal_does_the_same() {
     if is_oracle() {
         return;

@@ -33,7 +33,7 @@ use crate::resources_compile::{
 };
 use crate::runtime::{LayerSource, Layers, Reader};
 use crate::runtime_compile::{
-    GLOBAL_LIMIT_KEY, check_runtime_keys, compile_overload_manager, compile_runtime,
+    GLOBAL_LIMIT_KEY, check_runtime_keys, compile_overload_manager, compile_runtime, read_once,
 };
 use crate::snapshot::Snapshot;
 use crate::stats::{self, Registry};
@@ -257,7 +257,8 @@ impl Compiler {
             all_clusters().filter_map(|(it, _)| filters::upstream_compile::described(it));
         let filtering: Vec<_> = filtering.collect();
         let mirroring: Vec<_> = mirroring.collect();
-        let around = (secrets, overload_manager, cluster_manager, mirroring, filtering);
+        let read_once = read_once(layered_runtime.as_ref());
+        let around = (secrets, read_once, overload_manager, cluster_manager, mirroring, filtering);
         let round = Round {
             surroundings: Fingerprint::of(&around, 0).number(),
             registry,
@@ -305,7 +306,10 @@ impl Compiler {
         if round.is_first() {
             self.runtime.configure(layers.clone());
         }
-        let runtime = self.runtime.current();
+        let runtime = match cause {
+            Cause::Bootstrap => self.runtime.preview(&layers),
+            Cause::Update => self.runtime.current(),
+        };
         let at = root.field("overload_manager");
         let max_connections = overload_manager
             .as_ref()

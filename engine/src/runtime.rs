@@ -51,6 +51,11 @@ impl Layer {
         self.values.keys().map(String::as_str)
     }
 
+    /// Its keys with their values.
+    pub fn values(&self) -> impl Iterator<Item = (&str, &Value)> {
+        self.values.iter().map(|(key, value)| (key.as_str(), value))
+    }
+
     /// A layer with these texts.
     #[must_use]
     pub fn of_texts(name: &str, texts: impl IntoIterator<Item = (String, String)>) -> Self {

@@ -74,6 +74,24 @@ fn source(
     Some(LayerSource::Static(layer))
 }
 
+/// What static layers set of the keys that are read when listeners are compiled.
+pub(crate) fn read_once(layered: Option<&config::LayeredRuntime>) -> Vec<(String, String)> {
+    let at = Path::root();
+    let sources = compile_runtime(layered, &at, "", &mut Problems::default());
+    let statics = sources.iter().filter_map(|source| match source {
+        LayerSource::Static(layer) => Some(layer),
+        _ => None,
+    });
+    let is_read_once = |key: &str| {
+        [GLOBAL_LIMIT_KEY, HALF_CLOSE_GRACE_KEY].contains(&key)
+            || PREMATURE_RESET_KEYS.contains(&key)
+            || key.starts_with("envoy.resource_limits.listener.")
+    };
+    let values = statics.flat_map(|layer| layer.values());
+    let values = values.filter(|(key, _)| is_read_once(key));
+    values.map(|(key, value)| (key.to_owned(), value.to_string())).collect()
+}
+
 /// The values of a layer that has come.
 ///
 /// # Errors

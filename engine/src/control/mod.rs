@@ -55,7 +55,7 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use self::admin::{Admin, Identity, Server as _, ServerState, StaticDump};
@@ -81,6 +81,7 @@ use self::sockets_in_use::{SocketsInUse, Start};
 use crate::access_log::sink::Flush;
 use crate::address::Address;
 use crate::compile::{Compiled, Compiler};
+use crate::config_source::MoveTarget;
 use crate::downstream::ListenAddress;
 use crate::limits;
 use crate::node::Node;
@@ -116,6 +117,8 @@ pub struct Options {
     pub logging: Arc<dyn Logging>,
     /// When access logs are written.
     pub flush: Flush,
+    /// The file whose replacement makes the process read its configuration again.
+    pub watched: Option<PathBuf>,
     /// Called once connections are accepted.
     pub when_live: fn(),
 }
@@ -328,6 +331,9 @@ async fn serve(
         _ = lives => {}
         () = stop_signal(&mut signals, &logs, None) => return Ok(()),
     }
+    if let Some(path) = options.watched.clone() {
+        watch_configuration(path, &reloader.sources, &running)?;
+    }
     let requested = reloader.read_on_request(requested);
     let requested = tokio::task::spawn_local(requested);
     (options.when_live)();
@@ -351,6 +357,22 @@ async fn serve(
         () = ready => {}
     }
     logs.finish().await;
+    Ok(())
+}
+
+/// Reads the configuration again whenever another file is moved to its place.
+fn watch_configuration(path: PathBuf, sources: &Sources, running: &Arc<Running>) -> io::Result<()> {
+    let moved = Rc::new(Notify::new());
+    let watch = sources.watchers().watcher()?.watch(&MoveTarget::File(path), &moved);
+    let running = Arc::clone(running);
+    drop(tokio::task::spawn_local(async move {
+        let _watch = watch;
+        loop {
+            moved.notified().await;
+            // What becomes of it is logged.
+            drop(running.reload());
+        }
+    }));
     Ok(())
 }
 

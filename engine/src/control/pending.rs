@@ -2,7 +2,8 @@
 //!
 //! Each cluster and each listener in it is used as soon as it is ready: a cluster when it has its hosts and they
 //! are checked, a listener when it has its routes, both when their secrets are there. Until then the former one of
-//! its name is used, if there was one.
+//! its name is used, if there was one. A bootstrap that was read again is used as a whole, when all of it is ready or
+//! nobody waits for it any longer: in a file routes come together with their clusters.
 //!
 //! Invariant: what is in force and stays is never taken away because something else is not ready.
 
@@ -93,16 +94,28 @@ impl Pending {
         }
     }
 
+    /// Whether any of it may be used.
+    pub(super) fn may_be_used(&self) -> bool {
+        self.reads.is_empty() || self.unready.is_empty()
+    }
+
     /// What of it is used now, while `now` is in force.
     pub(super) fn usable(&self, now: &Snapshot) -> Snapshot {
         let routes = self.target.routes.clone();
+        let mut clusters = ready(
+            &self.target.clusters,
+            &now.clusters,
+            |it| self.unready.contains(&Item::cluster(it)),
+            |it| &it.name,
+        );
+        if self.unready.iter().any(|item| matches!(item, Item::Listener(_))) {
+            // A former listener that goes on may need clusters that are gone in the target.
+            let names: HashSet<&str> = self.target.clusters.iter().map(|it| &*it.name).collect();
+            let gone = now.clusters.iter().filter(|it| !names.contains(&*it.name));
+            clusters.extend(gone.cloned());
+        }
         Snapshot {
-            clusters: ready(
-                &self.target.clusters,
-                &now.clusters,
-                |it| self.unready.contains(&Item::cluster(it)),
-                |it| &it.name,
-            ),
+            clusters,
             listeners: ready(
                 &self.target.listeners,
                 &now.listeners,

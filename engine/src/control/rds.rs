@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
-use super::resources::{Handle, Interest, Sources, Subscriber, Wanted};
+use super::resources::{Handle, Interest, Sources, Subscriber, Unanswered, Wanted};
 use super::server::Running;
 use super::shards::Shards;
 use super::subscription::{Counts, unix_millis};
@@ -56,6 +56,9 @@ struct Followed {
     stats: Arc<Scope<RdsStats>>,
     /// The last ones.
     last: RefCell<Option<Arc<Loaded>>>,
+    /// Those who wait for the first ones besides the one that has subscribed; none: they have come, or are not waited
+    /// for any longer.
+    waiting: RefCell<Option<Vec<Unanswered>>>,
 }
 
 impl RouteFollower {
@@ -124,7 +127,7 @@ impl RouteFollower {
         let same = same.map(|(followed, _)| followed).find(|it| it.source == *source);
         if let Some(same) = same.map(Rc::clone) {
             drop(followed);
-            same.join(service);
+            same.join(service, self.sources.hold());
             return Ok(());
         }
         drop(followed);
@@ -139,6 +142,7 @@ impl RouteFollower {
             services: RefCell::new(vec![Arc::clone(service)]),
             stats: registry.scope(&prefix),
             last: RefCell::default(),
+            waiting: RefCell::new(Some(Vec::new())),
         });
         let interest = Interest {
             kind: "envoy.config.route.v3.RouteConfiguration",
@@ -162,7 +166,8 @@ impl RouteFollower {
         self.followed.borrow_mut().retain(|_, all| {
             all.retain(|(followed, _)| {
                 let mut services = followed.services.borrow_mut();
-                services.retain(|service| kept.contains(&key(service)));
+                let gone = services.extract_if(.., |service| !kept.contains(&key(service)));
+                followed.forget(gone);
                 !services.is_empty()
             });
             !all.is_empty()
@@ -185,11 +190,14 @@ pub(super) fn key(service: &Arc<Service>) -> usize {
 impl Subscriber for Followed {
     fn replace(&self, response: Response) -> Result<(), String> {
         self.answered();
-        self.take(&response)
+        let taken = self.take(&response);
+        self.waiting.take();
+        taken
     }
 
     fn nothing_came(&self) {
         self.answered();
+        self.waiting.take();
     }
 }
 
@@ -241,19 +249,29 @@ impl Followed {
     }
 
     fn answered(&self) {
-        let services = self.services.borrow();
+        self.forget(self.services.borrow().iter().cloned());
+    }
+
+    /// These do not wait any longer.
+    fn forget(&self, services: impl Iterator<Item = Arc<Service>>) {
         self.context.running.change(|changing| {
-            for service in &*services {
-                changing.no_routes_yet.remove(&key(service));
+            for service in services {
+                changing.no_routes_yet.remove(&key(&service));
             }
         });
     }
 
     /// Another connection manager has these routes.
-    fn join(&self, service: &Arc<Service>) {
+    fn join(&self, service: &Arc<Service>, unanswered: Unanswered) {
         self.services.borrow_mut().push(Arc::clone(service));
         let last = self.last.borrow().as_ref().map(Arc::clone);
-        let Some(last) = last else { return self.wait_for_first(service) };
+        let Some(last) = last else {
+            if let Some(waiting) = &mut *self.waiting.borrow_mut() {
+                waiting.push(unanswered);
+                self.wait_for_first(service);
+            }
+            return;
+        };
         match self.compile(service, &last.resource) {
             Ok(table) => self.put_into_force(service, table),
             Err(why) => {

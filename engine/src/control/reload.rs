@@ -391,7 +391,9 @@ impl Reloader {
             let step = tokio::select! {
                 step = steps.recv() => step,
                 () = tokio::time::sleep_until(until), if is_waited_for => {
-                    self.answer(pending.as_mut());
+                    if let Some(pending) = &mut pending {
+                        self.answer(pending);
+                    }
                     continue;
                 }
             };
@@ -401,7 +403,9 @@ impl Reloader {
             while let Some(step) = next {
                 match step {
                     Step::PutIntoForce(later) => {
-                        until = Instant::now() + WARMING_MAX;
+                        if pending.as_ref().is_none_or(|it| it.reads.is_empty()) {
+                            until = Instant::now() + WARMING_MAX;
+                        }
                         pending = Some(match pending.take() {
                             Some(pending) => pending.and_then(*later),
                             None => *later,
@@ -415,7 +419,9 @@ impl Reloader {
                 next = steps.try_recv().ok();
             }
             if let Some(mut current) = pending.take() {
-                self.put_into_force(&mut current);
+                if current.may_be_used() {
+                    self.put_into_force(&mut current);
+                }
                 pending = Some(current).filter(|pending| !pending.unready.is_empty());
             }
             if pending.is_none()
@@ -429,10 +435,11 @@ impl Reloader {
     }
 
     /// Whoever has asked for a configuration does not wait for all that is new in it any longer.
-    fn answer(&self, pending: Option<&mut Pending>) {
-        let Some(pending) = pending else { return };
+    fn answer(&self, pending: &mut Pending) {
         tracing::warn!(target: "config", "new clusters, routes or secrets are not there yet; what needs them is used when they are");
+        self.set_runtime(pending.runtime.clone());
         self.tell(pending);
+        self.put_into_force(pending);
     }
 
     /// Puts into force what is ready.

@@ -147,6 +147,11 @@ impl Sources {
         Ok(Handle::File(tokio::task::spawn_local(follow).abort_handle()))
     }
 
+    /// Whoever waits for first answers now also waits until this is dropped.
+    pub(super) fn hold(&self) -> Unanswered {
+        self.round.borrow().clone()
+    }
+
     /// Runs `subscribe`. The receiver completes, with an error, when each subscription that it made, and each that
     /// was made by those who got the first answers, has been answered or is not waited for any longer.
     pub(super) fn first_answers<T>(

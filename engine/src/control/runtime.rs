@@ -165,7 +165,7 @@ impl Subscriber for Delivery {
             let found = resource.name();
             return Err(format!("Unexpected RTDS runtime (expecting {name}): {found}"));
         }
-        values.count(values.layers.deliver(layer, delivered(resource)?));
+        values.count(values.layers.deliver(layer, name, delivered(resource)?));
         Ok(())
     }
 
@@ -174,7 +174,7 @@ impl Subscriber for Delivery {
             //= envoy: a layer that is removed is empty
             if removed.contains(&self.resource) {
                 let none = serde_json::Value::Null;
-                self.values.count(self.values.layers.deliver(&self.layer, none));
+                self.values.count(self.values.layers.deliver(&self.layer, &self.resource, none));
             }
             return Ok(());
         }

@@ -101,7 +101,11 @@ impl Entries {
     pub(super) fn update(&self, runtime: &Runtime) {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         all.retain(|_, entry| entry.strong_count() > 0);
-        all.values().filter_map(Weak::upgrade).for_each(|entry| entry.update(runtime));
+        let grows = |entry: &Arc<Entry>| runtime.integer(&entry.key) > entry.integer();
+        let entries = all.values().filter_map(Weak::upgrade);
+        // First what grows: weights that are shifted are never all 0 in between.
+        let (growing, others): (Vec<_>, Vec<_>) = entries.partition(grows);
+        growing.iter().chain(&others).for_each(|entry| entry.update(runtime));
     }
 }
 
@@ -120,6 +124,13 @@ macro_rules! overridable {
             #[must_use]
             pub const fn new(default: $kind, entry: Option<Arc<Entry>>) -> Self {
                 Self { default, entry }
+            }
+
+            /// Whether nothing overrides it.
+            #[inline]
+            #[must_use]
+            pub const fn is_fixed(&self) -> bool {
+                self.entry.is_none()
             }
 
             /// What it is now.

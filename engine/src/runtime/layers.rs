@@ -47,8 +47,8 @@ pub struct Layers(Mutex<Inner>);
 #[derive(Debug, Default)]
 struct Inner {
     sources: Vec<LayerSource>,
-    /// What has come for the layers from elsewhere.
-    delivered: BTreeMap<String, Value>,
+    /// What has come from elsewhere, by layer and resource.
+    delivered: BTreeMap<(String, String), Value>,
     /// What the admin endpoint has set.
     overrides: BTreeMap<String, String>,
     runtime: Runtime,
@@ -86,7 +86,15 @@ impl Layers {
     pub fn configure(&self, sources: Vec<LayerSource>) -> Changed {
         let mut inner = self.inner();
         inner.sources = sources;
+        inner.forget();
         inner.change()
+    }
+
+    /// What the values would be with other sources.
+    #[must_use]
+    pub fn preview(&self, sources: &[LayerSource]) -> Runtime {
+        let inner = self.inner();
+        Runtime { layers: inner.layers(sources).found, ..inner.runtime.clone() }
     }
 
     /// The files of layers are read again.
@@ -94,10 +102,10 @@ impl Layers {
         self.inner().change()
     }
 
-    /// The values of a layer have come.
-    pub fn deliver(&self, layer: &str, values: Value) -> Changed {
+    /// The values of a layer have come, with this resource.
+    pub fn deliver(&self, layer: &str, resource: &str, values: Value) -> Changed {
         let mut inner = self.inner();
-        inner.delivered.insert(layer.to_owned(), values);
+        inner.delivered.insert((layer.to_owned(), resource.to_owned()), values);
         inner.change()
     }
 
@@ -122,16 +130,36 @@ impl Layers {
     }
 }
 
+/// What was found of layers.
+#[derive(Default)]
+struct Found {
+    found: Vec<Layer>,
+    failed: Vec<String>,
+    disk_layers: usize,
+}
+
 impl Inner {
-    fn change(&mut self) -> Changed {
-        let (mut layers, mut failed, mut disk_layers) = (Vec::new(), Vec::new(), 0);
-        for source in &self.sources {
+    /// Forgets what no source names any more.
+    fn forget(&mut self) {
+        let sources = &self.sources;
+        self.delivered.retain(|(layer, of), _| {
+            sources.iter().any(|source| match source {
+                LayerSource::Delivered { name, resource, .. } => name == layer && resource == of,
+                _ => false,
+            })
+        });
+    }
+
+    fn layers(&self, sources: &[LayerSource]) -> Found {
+        let mut all = Found::default();
+        let Found { found: layers, failed, disk_layers } = &mut all;
+        for source in sources {
             match source {
                 LayerSource::Static(layer) => layers.push(layer.clone()),
                 LayerSource::Disk { directory, .. } if !directory.is_dir() => {}
                 LayerSource::Disk { name, directory, .. } => match files(directory) {
                     Ok(values) => {
-                        disk_layers += 1;
+                        *disk_layers += 1;
                         layers.push(Layer::of_texts(name, values));
                     }
                     Err(error) => {
@@ -139,8 +167,9 @@ impl Inner {
                         failed.push(format!("runtime layer {name}: {directory}: {error}"));
                     }
                 },
-                LayerSource::Delivered { name, .. } => {
-                    let values = self.delivered.get(name).unwrap_or(&Value::Null);
+                LayerSource::Delivered { name, resource, .. } => {
+                    let key = (name.clone(), resource.clone());
+                    let values = self.delivered.get(&key).unwrap_or(&Value::Null);
                     layers.push(Layer::new(name, values).0);
                 }
                 LayerSource::Admin(name) => {
@@ -148,7 +177,12 @@ impl Inner {
                 }
             }
         }
-        self.runtime.set_layers(layers);
+        all
+    }
+
+    fn change(&mut self) -> Changed {
+        let Found { found, failed, disk_layers } = self.layers(&self.sources);
+        self.runtime.set_layers(found);
         Changed {
             keys: self.runtime.key_count(),
             layers: self.runtime.layer_count(),

@@ -262,6 +262,7 @@ impl Session<'_> {
 
     /// Sends the requests that are due, as far as the rate limit lets it. Completes when it lets another one.
     fn send<V: Variant>(&self, outgoing: &mut Outgoing<V>) -> impl Future<Output = ()> + use<V> {
+        self.mux.settle();
         let stats = self.mux.stats.control();
         let mut wait = None;
         loop {

@@ -42,6 +42,8 @@ pub(super) struct Mux {
     types: RefCell<HashMap<String, Type>>,
     pub(super) ttls: RefCell<Ttls>,
     next_id: Cell<u64>,
+    /// The types of which something else may be wanted than the requests say.
+    unsettled: RefCell<BTreeSet<String>>,
     /// Notified when requests may be due.
     pub(super) news: Notify,
     /// Notified when a time to live may end earlier than before.
@@ -149,6 +151,7 @@ impl Mux {
             types: RefCell::default(),
             ttls: RefCell::default(),
             next_id: Cell::new(0),
+            unsettled: RefCell::default(),
             news: Notify::new(),
             ttls_changed: Notify::new(),
         })
@@ -204,8 +207,20 @@ impl Mux {
         }
     }
 
-    /// Wants what all subscriptions to a type want.
+    /// What is wanted of a type may be different from now on.
     fn want(&self, url: &str) {
+        self.unsettled.borrow_mut().insert(url.to_owned());
+        self.news.notify_one();
+    }
+
+    /// Makes the requests want what all subscriptions want. It is done once for many subscriptions, because it looks
+    /// at all of them.
+    pub(super) fn settle(&self) {
+        let unsettled = self.unsettled.take();
+        unsettled.iter().for_each(|url| self.settle_type(url));
+    }
+
+    fn settle_type(&self, url: &str) {
         let subscriptions = self.subscriptions(url);
         let mut all = BTreeSet::new();
         let mut wanted = None;
@@ -223,7 +238,6 @@ impl Mux {
             Requests::StateOfTheWorld(requests) => requests.want(url, wanted),
             Requests::Delta(requests) => requests.want(url, wanted),
         }
-        self.news.notify_one();
     }
 
     fn subscriptions(&self, url: &str) -> Vec<Rc<Subscription>> {
@@ -254,6 +268,7 @@ impl Mux {
     pub(super) fn take(&self, response: DiscoveryResponse) {
         let DiscoveryResponse { version_info: version, resources, type_url: url, nonce, .. } =
             response;
+        self.settle();
         if !self.is_known(&url) {
             return;
         }
@@ -286,6 +301,7 @@ impl Mux {
             nonce,
             ..
         } = response;
+        self.settle();
         if !self.is_known(&url) {
             return;
         }
@@ -381,21 +397,28 @@ impl Mux {
     /// Hands a response to those who want something of it, until one of them rejects it.
     fn deliver(&self, update: &Update<'_>) -> Result<(), String> {
         let gone = self.gone(update);
+        let gone_names: HashSet<&str> = gone.iter().map(String::as_str).collect();
+        let by_name: HashMap<&str, &Received> =
+            update.received.iter().map(|it| (it.name.as_str(), it)).collect();
         for subscription in self.subscriptions(update.url) {
             match (&subscription.interest.wanted, update.removed) {
                 (Wanted::All, None) if update.received.iter().all(|it| it.resource.is_some()) => {
-                    let response = update.response(|_| true);
+                    let response = update.response(update.received);
                     subscription.take(|subscriber| subscriber.replace(response), update.version)?;
                 }
                 (Wanted::All, _) => {
-                    let response = update.response(|_| true);
+                    let response = update.response(update.received);
                     subscription
                         .take(|subscriber| subscriber.change(response, &gone), update.version)?;
                 }
                 (Wanted::Names(names), _) => {
-                    let response = update.response(|name| names.contains(name));
-                    let gone: Vec<_> =
-                        gone.iter().filter(|it| names.contains(*it)).cloned().collect();
+                    let wanted = names.iter().filter_map(|name| by_name.get(name.as_str()));
+                    let response = update.response(wanted.copied());
+                    let gone: Vec<_> = names
+                        .iter()
+                        .filter(|name| gone_names.contains(name.as_str()))
+                        .cloned()
+                        .collect();
                     // As in Envoy, one that is not in a response with all is not gone.
                     if !response.resources.is_empty()
                         || (!gone.is_empty() && update.removed.is_some())
@@ -489,10 +512,9 @@ fn check_type(url: &str, found: &str) -> Result<(), String> {
 }
 
 impl Update<'_> {
-    /// The resources with these names.
-    fn response(&self, is_wanted: impl Fn(&str) -> bool) -> Response {
-        let wanted = self.received.iter().filter(|it| is_wanted(&it.name));
-        let resources = wanted.filter_map(|it| it.resource.as_deref().cloned()).collect();
+    /// A response with some of the resources.
+    fn response<'r>(&self, some: impl IntoIterator<Item = &'r Received>) -> Response {
+        let resources = some.into_iter().filter_map(|it| it.resource.as_deref().cloned()).collect();
         Response { version: self.version.to_owned(), resources }
     }
 }

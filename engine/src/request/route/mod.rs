@@ -409,8 +409,8 @@ impl Choice {
     /// The weight of the route that is drawn at random, and the sum of all weights.
     fn chance(&self, request: &Request<'_>) -> Option<(u64, u64)> {
         let Self::Weighted { routes, by: DrawnBy::Random } = self else { return None };
-        let (weight, _) = drawn(routes, request.random)?;
-        Some((weight.get(), total(routes)))
+        let (weight, total, _) = drawn(routes, request.random)?;
+        Some((weight, total))
     }
 
     fn route(&self, request: &Request<'_>) -> Option<&Route> {
@@ -419,23 +419,31 @@ impl Choice {
             Self::Weighted { routes, by } => (routes, by),
         };
         let random = by.number(request).unwrap_or(request.random);
-        drawn(routes, random).map(|(_, route)| route)
+        drawn(routes, random).map(|(_, _, route)| route)
     }
 }
 
-fn total(routes: &[(RuntimeInteger, Route)]) -> u64 {
-    routes.iter().fold(0, |sum, (weight, _)| sum.saturating_add(weight.get()))
-}
-
-/// The route that a random number draws; none: no route has a weight.
-fn drawn(routes: &[(RuntimeInteger, Route)], random: u64) -> Option<&(RuntimeInteger, Route)> {
-    let mut left = random.checked_rem(total(routes))?;
-    routes.iter().find(|(weight, _)| {
-        let weight = weight.get();
-        let is_it = left < weight;
-        left = left.saturating_sub(weight);
-        is_it
-    })
+/// The weight of the route that a random number draws, the sum of all weights, and the route; none: no route has a
+/// weight.
+fn drawn(routes: &[(RuntimeInteger, Route)], random: u64) -> Option<(u64, u64, &Route)> {
+    // Each weight is read once: they may change meanwhile.
+    let draw = |weights: &mut dyn Iterator<Item = u64>, total: u64| {
+        let mut left = random.checked_rem(total)?;
+        for ((_, route), weight) in routes.iter().zip(weights) {
+            if left < weight {
+                return Some((weight, total, route));
+            }
+            left -= weight;
+        }
+        None
+    };
+    let sum = |sum: u64, weight: u64| sum.saturating_add(weight);
+    let weights = || routes.iter().map(|(weight, _)| weight.get());
+    if routes.iter().all(|(weight, _)| weight.is_fixed()) {
+        return draw(&mut weights(), weights().fold(0, sum));
+    }
+    let read: Vec<u64> = weights().collect();
+    draw(&mut read.iter().copied(), read.iter().copied().fold(0, sum))
 }
 
 impl DrawnBy {
