@@ -4,6 +4,7 @@ use std::fs;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
+use std::time::Duration;
 
 use crate::support::{
     Client, Config, Origin, Proxy, Signal, Tls, Wire, corvoy, free_address, is_oracle, wait_until,
@@ -164,6 +165,49 @@ fn a_new_cluster_is_checked_before_it_is_used() {
     assert_eq!(proxy.get("/").status(), 200);
     let paths: Vec<_> = origins[1].seen().iter().map(|seen| seen.start_line.clone()).collect();
     assert!(paths[0].starts_with("GET /check "), "{paths:?}");
+}
+
+/// In a file a route comes together with its cluster: it is used when that is ready.
+#[test]
+fn no_request_fails_while_the_cluster_of_a_new_route_is_checked() {
+    if is_oracle() {
+        return;
+    }
+    let check = "health_checks: [{ timeout: 5s, interval: 1s, unhealthy_threshold: 1, \
+                 healthy_threshold: 1, http_health_check: { path: /check } }]";
+    let old = Origin::that_answers();
+    let new = Origin::that_answers_late(Duration::from_secs(1));
+    let mut proxy = Proxy::with(Config::to(&old));
+    let (address, done) = (proxy.address(), AtomicBool::new(false));
+    let renamed = Config::to(&new).cluster(check).yaml();
+    let renamed = renamed.replace("cluster: service", "cluster: other");
+    let renamed = renamed.replace("- name: service", "- name: other");
+    thread::scope(|scope| {
+        let client = scope.spawn(|| ask_until(&done, address));
+        assert_eq!(proxy.reload(Config::verbatim(renamed)).status(), 200);
+        done.store(true, Relaxed);
+        assert!(client.join().unwrap() > 0);
+    });
+    assert_eq!(proxy.stat("http.front.downstream_rq_5xx"), 0);
+}
+
+#[test]
+fn a_limit_in_a_static_layer_counts_from_a_reload_on() {
+    if is_oracle() {
+        return;
+    }
+    let origin = Origin::that_answers();
+    let layers = |limit: u32| {
+        format!(
+            "layered_runtime: {{ layers: [{{ name: a, static_layer: {{ \
+             overload.global_downstream_max_connections: {limit} }} }}] }}"
+        )
+    };
+    let mut proxy = Proxy::with(Config::to(&origin).bootstrap(&layers(100)));
+    assert_eq!(proxy.reload(Config::to(&origin).bootstrap(&layers(1))).status(), 200);
+    let mut first = proxy.connect();
+    assert_eq!(first.get("/").status(), 200);
+    proxy.connect().is_closed();
 }
 
 #[test]
