@@ -14,8 +14,6 @@ mod admin;
 #[cfg(test)]
 mod bodies;
 #[cfg(test)]
-mod changes_under_load;
-#[cfg(test)]
 mod client_certificates;
 #[cfg(test)]
 mod clusters;
@@ -97,6 +95,8 @@ mod pipes;
 mod process;
 #[cfg(test)]
 mod prometheus;
+#[cfg(test)]
+mod random_resources;
 #[cfg(test)]
 mod ratelimit;
 #[cfg(test)]
