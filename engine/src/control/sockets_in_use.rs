@@ -2,6 +2,7 @@
 //!
 //! Invariant: an address that stays keeps its sockets, so no connection in their queues is lost.
 
+use std::collections::HashSet;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
@@ -19,6 +20,8 @@ use super::shards::Shards;
 pub(super) struct SocketsInUse {
     open: Vec<Open>,
     next_id: u64,
+    /// Addresses that it had: the shards may not have closed them yet.
+    former: HashSet<Address>,
 }
 
 /// The sockets of one address, one on each shard.
@@ -83,7 +86,10 @@ impl SocketsInUse {
         orders.closed = left.iter().map(|open| (open.id, open.listener.name.clone())).collect();
         if options.port_use == PortUse::Exclusive {
             // What this process has itself is replaced.
-            let is_ours = |address| self.open.iter().any(|open| open.at.address == address);
+            let is_ours = |address| {
+                self.former.contains(&address)
+                    || self.open.iter().any(|open| open.at.address == address)
+            };
             for (listener, at) in missing.iter().filter(|(_, at)| !is_ours(at.address)) {
                 sockets::probe(at.address, &at.settings).map_err(failed(listener, at.address))?;
             }
@@ -100,6 +106,9 @@ impl SocketsInUse {
         }
         self.next_id += orders.new.len() as u64;
         kept.extend(orders.new.iter().map(|(open, _)| open.clone()));
+        let former = self.open.iter().map(|open| open.at.address);
+        self.former
+            .extend(former.filter(|address| !kept.iter().any(|it| it.at.address == *address)));
         self.open = kept;
         Ok(orders)
     }
