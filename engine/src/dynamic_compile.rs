@@ -10,6 +10,7 @@ use corvoy_config::{self as config, Path, Problems};
 use crate::compile::Compiled;
 use crate::config_source::compile::{self as source_compile, Resource, check_existence};
 use crate::config_source::{ConfigSource, GrpcSource};
+use crate::downstream::compile::without_chains;
 use crate::fingerprint::Fingerprint;
 
 /// Which resources.
@@ -115,16 +116,6 @@ pub struct Failed {
 /// Whether one of two listeners may take the place of the other and keep its connections.
 pub(crate) fn without_chains_is_same(before: &Loaded, after: &Loaded) -> bool {
     Kind::Listeners.differs_in_place(&before.resource, &after.resource)
-}
-
-/// What a listener has in common with another one that may take its place and keep its connections.
-//= envoy: ListenerMessageUtil::filterChainOnlyChange
-pub(crate) fn without_chains(schema: &config::Listener) -> config::Listener {
-    let mut frame = schema.clone();
-    frame.filter_chains.clear();
-    frame.default_filter_chain = None;
-    frame.filter_chain_matcher = None;
-    frame
 }
 
 /// What is different in the resources of a kind.

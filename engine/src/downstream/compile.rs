@@ -17,7 +17,6 @@ use crate::access_log;
 use crate::access_log::compile::access_logs;
 use crate::address;
 use crate::common_compile;
-use crate::dynamic_compile::without_chains;
 use crate::fingerprint::Fingerprint;
 use crate::limits;
 use crate::matcher::compile::LooksAt;
@@ -410,4 +409,13 @@ fn overlapping(chains: &[config::FilterChain], overlap: Overlap, at: &Path) -> P
     let why = "this filter chain matches connections that another one matches just as specifically";
     let problem = Problem::new(Severity::Error, &at_chain(chain), why);
     problem.related(&at_chain(other), "the other filter chain")
+}
+/// What a listener has in common with another one that may take its place and keep its connections.
+//= envoy: ListenerMessageUtil::filterChainOnlyChange
+pub(crate) fn without_chains(schema: &config::Listener) -> config::Listener {
+    let mut frame = schema.clone();
+    frame.filter_chains.clear();
+    frame.default_filter_chain = None;
+    frame.filter_chain_matcher = None;
+    frame
 }

@@ -169,7 +169,8 @@ fn service_of(
     at: &Path,
     problems: &mut Problems,
 ) -> Option<Arc<GrpcMethod>> {
-    let schema = config::GrpcService { timeout: None, ..schema.clone() };
+    let mut schema = schema.clone();
+    schema.timeout = None;
     calls::grpc(&schema, PROCESS, Duration::ZERO, &context.calls, at, problems).map(Arc::new)
 }
 
