@@ -329,7 +329,10 @@ sha256() {
 build() {
     as_user cargo --version >/dev/null 2>&1 ||
         die "building needs Rust 1.95 or later with cargo; --binary installs a program built elsewhere"
-    command -v cc >/dev/null || die "building needs a C linker: on Debian, apt-get install gcc libc6-dev"
+    for tool in cc make; do
+        command -v "$tool" >/dev/null ||
+            die "building needs a C compiler and make: on Debian, apt-get install gcc libc6-dev make"
+    done
     target=${CARGO_TARGET_DIR:-$here/../target}
     say "Building. This takes a few minutes"
     host=$(as_user cargo --version --verbose | sed -n 's/^host: //p')

@@ -29,12 +29,15 @@ use crate::request::service::Service;
 use crate::snapshot::Snapshot;
 use crate::stats::{RdsStats, Registry, Scope};
 
+/// Those of one name: each has its source.
+type Subscriptions = Vec<(Rc<Followed>, Handle)>;
+
 /// What follows routes.
 pub(super) struct RouteFollower {
     context: Rc<Context>,
     sources: Rc<Sources>,
     /// By the names of the routes.
-    followed: RefCell<HashMap<String, Vec<(Rc<Followed>, Handle)>>>,
+    followed: RefCell<HashMap<String, Subscriptions>>,
     next_id: Cell<u64>,
 }
 

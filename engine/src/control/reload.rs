@@ -512,7 +512,7 @@ impl Reloader {
         for read in std::mem::take(&mut pending.reads) {
             let Read { bootstrap, warnings, reply } = read;
             tracing::info!(target: "config", "the configuration is read again: {changes}");
-            self.running.change(|changing| changing.show_bootstrap(bootstrap));
+            self.running.change(|changing| changing.show_bootstrap(&bootstrap));
             // Whoever asked may have gone.
             let _received = reply.map(|reply| reply.send(Ok(format!("{changes}\n{warnings}"))));
         }

@@ -88,8 +88,8 @@ impl Changing {
     }
 
     /// The bootstrap was read again.
-    pub(super) fn show_bootstrap(&mut self, bootstrap: serde_json::Value) {
-        let mut statics = StaticDump::of_bootstrap(&bootstrap, SystemTime::now());
+    pub(super) fn show_bootstrap(&mut self, bootstrap: &serde_json::Value) {
+        let mut statics = StaticDump::of_bootstrap(bootstrap, SystemTime::now());
         statics.dynamic_secrets.clone_from(&self.statics.dynamic_secrets);
         self.statics = Arc::new(statics);
     }

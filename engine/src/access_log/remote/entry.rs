@@ -123,7 +123,7 @@ impl Common {
         let text = |text: Option<&str>| text.unwrap_or_default().to_owned();
         let request_id = inputs.request.and_then(|head| head.fields.get(FieldName::XRequestId));
         let request_id = request_id.filter(|_| !inputs.entry_type.is_upstream());
-        let last_sent = stream.response_code().and(stream.duration());
+        let last_sent = stream.response_code().and_then(|_| stream.duration());
         let failure = stream.upstream_transport_failure_reason();
         AccessLogCommon {
             downstream_remote_address: stream.downstream_remote_address().map(Address::of),

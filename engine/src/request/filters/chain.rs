@@ -20,8 +20,11 @@ pub struct Chain {
     /// The filters behind the router.
     pub(super) upstream: UpstreamChains,
     /// The filters for requests that upgrade, where these are others.
-    pub(super) upgrades: Box<[(Box<[u8]>, Arc<Self>)]>,
+    pub(super) upgrades: Box<[Upgrade]>,
 }
+
+/// The protocol and the filters of its requests.
+type Upgrade = (Box<[u8]>, Arc<Chain>);
 
 #[derive(Debug)]
 pub(super) struct Named {

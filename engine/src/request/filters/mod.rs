@@ -350,6 +350,7 @@ impl Filter {
     }
 
     /// The head of a request on its way to the router.
+    #[expect(clippy::too_many_lines, reason = "a line or two per filter")]
     fn request_head(&self, state: &mut State, cx: &mut Context<'_, '_>) -> Flow {
         match (self, state) {
             (Self::AdmissionControl(filter), State::AdmissionControl(state)) => {

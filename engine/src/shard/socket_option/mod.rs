@@ -32,7 +32,7 @@ pub struct LocalEnd {
     /// Its options.
     pub options: Vec<SocketOption>,
     /// The same for hosts of the other IP version.
-    pub other_family: Option<Box<LocalEnd>>,
+    pub other_family: Option<Box<Self>>,
 }
 
 impl LocalEnd {

@@ -330,7 +330,7 @@ impl Balancing {
                 min_size.map_or(1, |hosts| hosts as usize)
             });
             self.zones = ZoneRules {
-                force_local_zone: forced.or(force_locality_direct_routing.then_some(1)),
+                force_local_zone: forced.or_else(|| force_locality_direct_routing.then_some(1)),
                 by_weight: *locality_basis == config::LocalityBasis::HealthyHostsWeight,
                 ..zone_rules(routing_enabled.as_ref(), *min_cluster_size)
             };

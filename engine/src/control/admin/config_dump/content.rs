@@ -265,11 +265,10 @@ impl DynamicListeners {
 
     fn element(&mut self, name: &str) -> &mut Map<String, Value> {
         let Self(all) = self;
-        let place = all.iter().position(|it| name_in(it) == name).unwrap_or_else(|| {
-            all.push([("name".to_owned(), Value::from(name))].into_iter().collect());
-            all.len() - 1
-        });
-        &mut all[place]
+        let place = all.iter().position(|it| name_in(it) == name);
+        let mut element = place.map(|place| all.remove(place)).unwrap_or_default();
+        element.insert("name".to_owned(), name.into());
+        all.push_mut(element)
     }
 }
 

@@ -24,6 +24,7 @@ impl Lua {
     ///
     /// # Errors
     /// What is wrong with what it asks for, as an error of the script.
+    #[expect(clippy::too_many_lines, reason = "a few lines per question")]
     pub(super) fn answer(
         &self,
         run: &mut Run,
@@ -42,7 +43,7 @@ impl Lua {
         let one =
             |value| Ok(Answer::Values(if value == Value::Nil { Vec::new() } else { vec![value] }));
         match &*what {
-            "body" => return Self::ask_body(run, next() == Value::Boolean(true), way, cx),
+            "body" => Self::ask_body(run, next() == Value::Boolean(true), way, cx),
             "body chunks" => {
                 run.streams = true;
                 one(Value::Nil)
@@ -222,8 +223,11 @@ fn fill(
     }
 }
 
+/// The name and the value of a header.
+type Field = (Vec<u8>, Vec<u8>);
+
 /// The headers in a table, whose values are texts or lists of texts.
-fn fields_of(table: &Table) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Error> {
+fn fields_of(table: &Table) -> Result<Vec<Field>, Error> {
     let mut fields = Vec::new();
     let mut add = |name: &LuaString, value: &[u8]| {
         let name = name.as_bytes().to_ascii_lowercase();

@@ -47,7 +47,7 @@ impl Lua {
                     return Progress::Moved;
                 }
                 Waits::Call { call, duplicates } if call.has_ended() => {
-                    match answer_of(run, call, duplicates) {
+                    match answer_of(run, &call, duplicates) {
                         Ok(values) => self.resume(run, values, way, cx),
                         Err(error) => {
                             self.failed(&error, cx);

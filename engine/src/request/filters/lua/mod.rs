@@ -180,7 +180,7 @@ impl Lua {
                 return None;
             }
         };
-        let run = Run::begin(vm, way);
+        let run = Run::begin(&vm, way);
         match run {
             Ok(run) => {
                 if run.is_some() {

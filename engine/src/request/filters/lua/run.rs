@@ -70,17 +70,17 @@ pub(super) enum Answer {
 impl Run {
     /// Begins it; none: the script has no function for the message.
     pub(super) fn begin(
-        vm: Rc<Result<Vm, String>>,
+        vm: &Rc<Result<Vm, String>>,
         way: Way,
     ) -> Result<Option<(Box<Self>, Value)>, Error> {
-        let Ok(loaded) = &*vm else { return Ok(None) };
+        let Ok(loaded) = &**vm else { return Ok(None) };
         let part = match way {
             Way::Request => Part::Request,
             Way::Response => Part::Response,
         };
         let Some((thread, handle, message)) = loaded.begin(part)? else { return Ok(None) };
         let run = Self {
-            vm: Rc::clone(&vm),
+            vm: Rc::clone(vm),
             thread,
             message,
             waits: Waits::Nothing,
@@ -119,7 +119,7 @@ impl Lua {
                 return Step::Body;
             }
             Waits::Body => run.body().map(|body| vec![Value::Boolean(true), body]),
-            Waits::Call { call, duplicates } => answer_of(run, call, duplicates),
+            Waits::Call { call, duplicates } => answer_of(run, &call, duplicates),
             Waits::Nothing | Waits::Chunk | Waits::Trailers => Ok(vec![Value::Boolean(true)]),
         };
         match answer {
@@ -233,7 +233,7 @@ impl Lua {
 }
 
 /// What a script gets for a call: the headers of the response and its body.
-pub(super) fn answer_of(run: &Run, call: Call, duplicates: bool) -> Result<Vec<Value>, Error> {
+pub(super) fn answer_of(run: &Run, call: &Call, duplicates: bool) -> Result<Vec<Value>, Error> {
     let Some(vm) = run.vm() else { return Ok(Vec::new()) };
     let lua = &vm.lua;
     let headers = lua.create_table()?;
