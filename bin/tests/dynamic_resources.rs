@@ -271,7 +271,7 @@ fn a_host_whose_weight_changes_keeps_its_connections_and_its_counts() {
     let (files, address) = (Files::new(), free_address());
     let origin = Origin::that_answers();
     let hosts = assignment("a", &[origin.address()]);
-    files.put("hosts", &[hosts.clone()]);
+    files.put("hosts", std::slice::from_ref(&hosts));
     files.put("clusters", &[files.eds_cluster("a")]);
     files.put("listeners", &[listener("one", address, "a")]);
     let proxy = files.proxy();

@@ -7,7 +7,7 @@ mod support;
 
 #[cfg(test)]
 mod access_log_services;
-
+#[cfg(test)]
 mod access_logs;
 #[cfg(test)]
 mod admin;
@@ -49,6 +49,7 @@ mod examples;
 mod explain;
 #[cfg(test)]
 mod ext_authz;
+#[cfg(test)]
 mod ext_proc;
 #[cfg(test)]
 mod fairness;
@@ -76,6 +77,7 @@ mod interoperability;
 mod jwt_authn;
 #[cfg(test)]
 mod listeners;
+#[cfg(test)]
 mod lua;
 #[cfg(test)]
 mod management_servers;
@@ -117,7 +119,7 @@ mod service_manager;
 mod stats;
 #[cfg(test)]
 mod stats_config;
-
+#[cfg(test)]
 mod stats_sinks;
 #[cfg(test)]
 mod tcp;

@@ -82,7 +82,7 @@ fn criteria(
     let config::AdmissionSuccessCriteria { http_criteria, grpc_criteria } =
         schema.unwrap_or(&empty);
     let http = http_criteria.as_ref().map_or_else(
-        || vec![100..500].into(),
+        || std::iter::once(100..500).collect(),
         |config::AdmissionHttpCriteria { http_success_status }| {
             let at = at.field("http_criteria").field("http_success_status");
             let each = http_success_status.iter().enumerate();

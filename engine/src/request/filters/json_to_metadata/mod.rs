@@ -200,7 +200,8 @@ impl JsonToMetadataStats {
 /// Notes values, unless there are some already that are to stay.
 fn note(notes: Vec<(&Note, Value)>, metadata: &mut Metadata) {
     let stays = |note: &Note| {
-        note.keeps_existing && metadata.find(&note.namespace, std::slice::from_ref(&note.key)).is_some()
+        note.keeps_existing
+            && metadata.find(&note.namespace, std::slice::from_ref(&note.key)).is_some()
     };
     let notes: Vec<_> = notes.into_iter().filter(|(note, _)| !stays(note)).collect();
     for (note, value) in notes {
