@@ -93,7 +93,7 @@ fn a_credential_from_a_file_is_replaced_when_the_file_is() {
     let proxy = Proxy::with(config);
     let sent = || {
         assert_eq!(proxy.get("/").status(), 200);
-        origin.saw().header("authorization").unwrap()
+        origin.seen().last().and_then(|request| request.header("authorization")).unwrap()
     };
     assert_eq!(sent(), "Bearer first");
     place("second");
