@@ -78,6 +78,12 @@ fn headers_that_the_rules_do_not_allow_stay() {
     let injected = ask(&proxy, "inject", "");
     assert_eq!(injected.status(), 500);
     assert_eq!(proxy.stat("http.front.ext_proc.rejected_header_mutations"), 3);
+    assert_eq!(ask(&proxy, "blank", "").status(), 500);
+    assert_eq!(ask(&proxy, "no-path", "").status(), 500);
+    assert_eq!(origin.seen().len(), 1);
+    assert_eq!(ask(&proxy, "connection", "").status(), 200);
+    assert_eq!(origin.seen()[1].header("te"), None);
+    assert_eq!(origin.seen()[1].header("connection"), None);
     let strict = proxy_asking(&processor, &origin, "mutation_rules: { disallow_is_error: true }");
     assert_eq!(ask(&strict, "routing", "").status(), 500);
 }
@@ -300,6 +306,112 @@ fn a_processor_asks_for_another_mode() {
 }
 
 #[test]
+fn a_body_is_as_long_as_its_head_says() {
+    let Some(processor) = Service::start("ext_proc") else { return };
+    let origin = Origin::that_echoes();
+    // A body that is changed with its head still here is compared with what that says.
+    let proxy = proxy_asking(&processor, &origin, "allow_mode_override: true");
+    assert_eq!(post(&proxy, "partial", "abc").status(), 500);
+    assert_eq!(post(&proxy, "partial-response", "abc").status(), 500);
+    assert_eq!(origin.seen().len(), 1);
+    // One that is changed behind its head goes as far as that says.
+    let keeping = format!("{STREAMED}, allow_content_length_header: true");
+    let proxy = proxy_asking(&processor, &origin, &keeping);
+    let kept = post(&proxy, "upper", "abc");
+    assert_eq!(echoed(&kept), "ABC");
+    assert_eq!(origin.seen()[1].header("content-length").as_deref(), Some("3"));
+    assert_eq!(post(&proxy, "stretch", "abc").status(), 500);
+    assert_eq!(post(&proxy, "clear", "abc").status(), 500);
+    assert_eq!(origin.seen().len(), 2, "the other requests were cut off");
+    let mut client = proxy.connect();
+    client.send("GET / HTTP/1.1\r\nhost: example\r\nx-do: stretch-response\r\n\r\n");
+    // Its head may be on its way, or not.
+    assert_eq!(client.try_response("GET").map_or(500, |response| response.status()), 500);
+    // What the processor says of a body that it does not see any more is forgotten.
+    let tolerant = format!("{BUFFERED}, failure_mode_allow: true");
+    let proxy = proxy_asking(&processor, &origin, &tolerant);
+    assert_eq!(echoed(&post(&proxy, "say-3-and-abort", "abcdef")), "abcdef");
+    assert_eq!(echoed(&post(&proxy, "say-3", "abc")), "abc");
+    assert_eq!(post(&proxy, "say-3", "abcdef").status(), 500);
+    assert_eq!(ask(&proxy, "say-3", "").status(), 200);
+}
+
+#[test]
+fn a_body_that_the_processor_has_begun_does_not_go_on_without_its_beginning() {
+    let Some(mut processor) = Service::start("ext_proc") else { return };
+    let origin = Origin::that_echoes();
+    // It does not get rid of a body with the mode.
+    let proxy = proxy_asking(&processor, &origin, &format!("{DUPLEX}, allow_mode_override: true"));
+    let mut client = proxy.connect();
+    client.send(
+        "POST / HTTP/1.1\r\nhost: example\r\nx-do: give-back\r\ncontent-length: 6\r\n\r\nabc",
+    );
+    assert_eq!(processor.told()["part"], "request_headers");
+    assert_eq!(processor.told()["body"], "abc");
+    client.send("def");
+    assert_eq!(processor.told()["body"], "def");
+    client.reset();
+    // Nor by going on with the message as it is, unless the body is still here.
+    let proxy = proxy_asking(&processor, &origin, DUPLEX);
+    assert_eq!(post(&proxy, "let-go", "abc").status(), 500);
+    let early = "send_body_without_waiting_for_header_response: true";
+    let proxy = proxy_asking(&processor, &origin, &format!("{STREAMED}, {early}"));
+    assert_eq!(echoed(&post(&proxy, "let-go", "abc")), "abc");
+    // Nor when a route allows it to fail.
+    let proxy = proxy_asking(&processor, &origin, DUPLEX);
+    let mut client = proxy.connect();
+    client.send(
+        "POST /tolerant HTTP/1.1\r\nhost: example\r\nx-do: abort-request_body\r\ncontent-length: 3\r\n\r\nabc",
+    );
+    assert_eq!(client.response().status(), 500);
+    assert_eq!(origin.seen().len(), 1);
+}
+
+#[test]
+fn a_processor_that_goes_on_behind_the_end_stops_the_request() {
+    let Some(processor) = Service::start("ext_proc") else { return };
+    let origin = Origin::that_echoes();
+    let proxy = proxy_asking(&processor, &origin, DUPLEX);
+    assert_eq!(post(&proxy, "endless", "abc").status(), 500);
+    assert_eq!(proxy.stat("http.front.ext_proc.spurious_msgs_received"), 1);
+}
+
+#[test]
+fn a_processor_that_does_not_read_is_not_waited_for_by_an_observed_request() {
+    let Some(processor) = Service::start("ext_proc") else { return };
+    let origin = Origin::that_swallows();
+    let observing = format!("{STREAMED}, observability_mode: true");
+    let proxy = proxy_asking(&processor, &origin, &observing);
+    assert_eq!(post(&proxy, "deaf", &"a".repeat(20_000_000)).status(), 200);
+}
+
+#[test]
+fn little_is_taken_of_a_body_for_a_processor_that_does_not_read() {
+    let Some(processor) = Service::start("ext_proc") else { return };
+    let origin = Origin::that_swallows();
+    let proxy = proxy_asking(&processor, &origin, DUPLEX);
+    let mut client = proxy.connect();
+    client.send(
+        "POST / HTTP/1.1\r\nhost: example\r\nx-do: deaf\r\ncontent-length: 400000000\r\n\r\n",
+    );
+    let sent = client.wire().send(&vec![b'a'; 100_000_000]);
+    assert!(sent.is_err(), "all of it was taken");
+}
+
+#[test]
+fn the_method_says_as_much_of_the_response_as_before() {
+    let Some(processor) = Service::start("ext_proc") else { return };
+    let origin = Origin::that_answers();
+    let proxy = proxy_asking(&processor, &origin, "");
+    assert_eq!(ask(&proxy, "head", "").status(), 500);
+    assert_eq!(ask(&proxy, "get", "").status(), 200);
+    let mut client = proxy.connect();
+    client.send("HEAD / HTTP/1.1\r\nhost: example\r\nx-do: get\r\n\r\n");
+    assert_eq!(client.response_to("HEAD").status(), 500);
+    assert_eq!(proxy.stat("http.front.ext_proc.rejected_header_mutations"), 2);
+}
+
+#[test]
 fn an_observer_sees_everything_and_changes_nothing() {
     let Some(mut processor) = Service::start("ext_proc") else { return };
     let origin = Origin::that_echoes();
@@ -372,7 +484,7 @@ const DUPLEX: &str = "processing_mode: { request_body_mode: FULL_DUPLEX_STREAMED
 /// The body that an origin has echoed with the rest of the request.
 fn echoed(response: &Message) -> String {
     let text = response.text();
-    let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("{response:?}"));
+    let (head, body) = text.split_once("\r\n\r\n").expect("it is a request");
     if !head.to_lowercase().contains("transfer-encoding") {
         return body.to_owned();
     }

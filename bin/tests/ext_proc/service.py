@@ -130,6 +130,25 @@ ANSWERS = {
         )
     },
     "buffer": {"request_headers": message((1, common()), (9, mode(request_body=2, response_header=2)))},
+    "partial": {
+        "request_headers": message((1, common()), (9, mode(request_body=3, response_body=3))),
+        "request_body": {"body": b"a longer body"},
+        "response_headers": message((2, common()), (9, mode(response_body=3))),
+        "response_body": {"body": b"a longer body"},
+    },
+    "partial-response": {
+        "response_headers": message((2, common()), (9, mode(response_body=3))),
+        "response_body": {"body": b"a longer body"},
+    },
+    "stretch": {"request_body": {"body": b"a longer body"}},
+    "stretch-response": {"response_body": {"body": b"a longer body" * 100}},
+    "head": {"request_headers": {"headers": mutation(header(":method", "HEAD")), "replace": True}},
+    "get": {"request_headers": {"headers": mutation(header(":method", "GET")), "replace": True}},
+    "blank": {"request_headers": {"headers": mutation(header(":path", "/a HTTP/1.1"))}},
+    "no-path": {"request_headers": {"headers": mutation(header(":path", ""))}},
+    "connection": {"request_headers": {"headers": mutation(header("connection", "x-a"), header("te", "gzip"))}},
+    "say-3-and-abort": {"request_headers": {"headers": mutation(header("content-length", "3"))}},
+    "say-3": {"request_headers": {"headers": mutation(header("content-length", "3"))}},
     "duplex": {"duplex": True},
 }
 
@@ -182,6 +201,10 @@ def duplex(line):
 
 def process(requests, context):
     asked = dict(context.invocation_metadata()).get("do", "")
+    answered = False
+    if asked == "deaf":
+        time.sleep(60)
+        return
     for request in requests:
         line = told(request, context)
         # A long line that nobody reads would fill the pipe.
@@ -193,11 +216,24 @@ def process(requests, context):
             return
         if asked == "hang" or asked == f"hang-{part}":
             time.sleep(5)
-        if asked == f"abort-{part}":
+        if asked == f"abort-{part}" or (asked == "say-3-and-abort" and part == "request_body"):
             context.abort(grpc.StatusCode.INTERNAL, "no more")
         if asked == "more-time":
             yield message((10, message((2, 900_000_000))))
             time.sleep(0.5)
+        # These answer the headers when the body has begun, and nothing of the body.
+        if asked in ("give-back", "let-go") and part.startswith("request"):
+            if part == "request_body" and not answered:
+                answered = True
+                free = (common(), (9, mode())) if asked == "give-back" else (common(replace=True),)
+                yield message((1, free[0]), *free[1:])
+            continue
+        if asked == "endless" and part == "request_body":
+            if line["end"]:
+                yield message((3, common(streamed=message((1, b"a"), (2, 1)))))
+                for _ in range(200):
+                    yield message((3, common(streamed=message((1, b"b")))))
+            continue
         yield duplex(line) if asked == "duplex" else answer(line, asked)
 
 

@@ -77,13 +77,13 @@ impl GrpcStream {
         self.call.end(Vec::new());
     }
 
-    /// Ready when [`Self::next`] may have something.
+    /// Ready when [`Self::take_next`] may have something.
     pub fn poll(&self, cx: &Context<'_>) -> Poll<()> {
         self.call.poll_received(cx)
     }
 
     /// Takes what comes next. To be called until there is nothing, or the end.
-    pub fn next(&mut self) -> Next {
+    pub fn take_next(&mut self) -> Next {
         self.received.append(&mut self.call.take_received());
         let is_http = self.call.response_status().is_some_and(|status| status != 200);
         if !is_http {

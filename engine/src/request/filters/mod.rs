@@ -224,7 +224,7 @@ impl State {
     }
 
     /// When it waits no longer for an answer.
-    const fn answer_deadline(&self) -> Option<Millis> {
+    fn answer_deadline(&self) -> Option<Millis> {
         match self {
             Self::ExtProc(state) => state.answer_deadline(),
             _ => None,

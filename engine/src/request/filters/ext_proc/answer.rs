@@ -23,10 +23,15 @@ impl ExtProc {
     ///
     /// # Errors
     /// If the exchange ends with a reply.
-    pub(super) fn receive(&self, work: &mut Work, cx: &mut Context<'_, '_>) -> Result<(), Ends> {
-        while !work.is_over && work.has_room() {
+    pub(super) fn receive(
+        &self,
+        way: Way,
+        work: &mut Work,
+        cx: &mut Context<'_, '_>,
+    ) -> Result<(), Ends> {
+        while !work.is_over && work.has_room(way) {
             let Some(stream) = work.stream.as_mut().and_then(Stream::get_mut) else { break };
-            match stream.next() {
+            match stream.take_next() {
                 Next::Nothing => break,
                 Next::Message(message) => self.take(&message, work, cx)?,
                 Next::Ended(end) => {
@@ -52,11 +57,7 @@ impl ExtProc {
         if end.by_host {
             self.stats(cx).server_half_closed.inc();
         }
-        let is_duplex = |way| {
-            let direction = work.direction(way);
-            direction.parts.body == BodyMode::FullDuplex && direction.is_under_way()
-        };
-        let cuts_body = is_duplex(Way::Request) || is_duplex(Way::Response);
+        let cuts_body = work.request.is_in_duplex() || work.response.is_in_duplex();
         if end.status == Status::OK && !cuts_body {
             self.stats(cx).streams_closed.inc();
             work.finish();
@@ -70,30 +71,30 @@ impl ExtProc {
         let End { status, message, by_host } = end;
         let via = if *by_host { "{via_upstream}" } else { "" };
         let details = format!("ext_proc_error_gRPC_error_{}{{{message}{via}}}", status.0);
-        self.fail(self.status_on_error, details, work, cx)
+        self.fail(self.status_on_error, &details, work, cx)
     }
 
-    /// The processor has failed.
+    /// The processor has failed. Nothing makes up for parts of a body that only it has.
     fn fail(
         &self,
         status: u16,
-        details: impl Into<String>,
+        details: &str,
         work: &Work,
         cx: &Context<'_, '_>,
     ) -> Result<(), Ends> {
-        if work.plan.allows_failure {
+        if work.plan.allows_failure && !work.has_lost_parts {
             self.stats(cx).failure_mode_allowed.inc();
             return Ok(());
         }
         self.stats(cx).immediate_responses_sent.inc();
-        Err(reply(status, details.into()))
+        Err(reply(status, details))
     }
 
     /// The message cannot be changed as the processor says.
     pub(super) fn invalid(&self, details: &str, work: &mut Work, cx: &Context<'_, '_>) -> Ends {
         work.finish();
         self.stats(cx).immediate_responses_sent.inc();
-        reply(self.status_on_error, details.to_owned())
+        reply(self.status_on_error, details)
     }
 
     fn take(&self, message: &[u8], work: &mut Work, cx: &mut Context<'_, '_>) -> Result<(), Ends> {
@@ -199,11 +200,11 @@ impl ExtProc {
     }
 
     /// The processor asks to see other parts of the messages. As in Envoy, it can do so when it answers
-    /// headers.
+    /// headers, but a body is processed as its first parts were.
     fn override_mode(&self, mode: super::proto::ProcessingMode, work: &mut Work) {
         let answers_headers = work.request.owes_headers() || work.response.owes_headers();
-        let Some(mode) = Mode::read(&mode).filter(|_| answers_headers && !self.sends_body_early)
-        else {
+        let mode = Mode::read(&mode).filter(Mode::is_possible);
+        let Some(mode) = mode.filter(|_| answers_headers && !self.sends_body_early) else {
             return;
         };
         let is_allowed = match &self.overrides {
@@ -211,9 +212,11 @@ impl ExtProc {
             Overrides::Any => true,
             Overrides::Listed(modes) => mode.is_among(modes),
         };
-        if is_allowed {
-            work.request.parts = mode.request;
-            work.response.parts = mode.response;
+        for way in [Way::Request, Way::Response] {
+            let direction = work.direction_mut(way);
+            if is_allowed && direction.takes_mode() {
+                direction.parts = mode.of(way);
+            }
         }
     }
 
@@ -221,7 +224,7 @@ impl ExtProc {
         let ImmediateResponse { status, headers, body, grpc_status, details } = immediate;
         let code = status.map_or(0, |status| status.code);
         let code = u16::try_from(code).ok().filter(|code| (200..1000).contains(code));
-        let mut reply = reply(code.unwrap_or(200), details);
+        let mut reply = reply(code.unwrap_or(200), &details);
         reply.body = body.into();
         reply.grpc_status = grpc_status.and_then(|status| u8::try_from(status.status).ok());
         if let Some(mutation) = headers {
@@ -265,7 +268,7 @@ fn of_trailers(trailers: TrailersResponse) -> Answer {
 }
 
 /// A reply of the filter. As in Envoy, its details have no blanks.
-fn reply(status: u16, details: String) -> Ends {
+fn reply(status: u16, details: &str) -> Ends {
     let details = details.replace(|c: char| c.is_ascii_whitespace(), "_");
     Box::new(LocalReply::new(status, "").with_details(None, details))
 }

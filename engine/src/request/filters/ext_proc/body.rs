@@ -13,7 +13,7 @@ use crate::request::filters::{Context, Piece, Progress, Way};
 use crate::request::reply::LocalReply;
 
 /// A processor that does not read is given this time before more is taken for it, in milliseconds.
-const PAUSE: u64 = 10;
+pub(super) const PAUSE: u64 = 10;
 
 impl ExtProc {
     /// A part of a body, or an answer.
@@ -25,9 +25,11 @@ impl ExtProc {
         output: &mut Piece,
         cx: &mut Context<'_, '_>,
     ) -> Result<Progress, Ends> {
-        self.receive(work, cx)?;
-        if self.is_flooded(work) {
-            return Ok(Progress::Until(cx.core.shard.clock.now() + PAUSE));
+        self.receive(way, work, cx)?;
+        if self.observes {
+            self.show(way, work, input, cx);
+            output.take_all(input);
+            return Ok(Progress::Moved);
         }
         match work.direction(way).stage {
             Stage::Replaced => {
@@ -42,26 +44,25 @@ impl ExtProc {
                 input.clear();
                 return Ok(Progress::Moved);
             }
-            Stage::Done => {
-                output.take_all(input);
-                return Ok(Progress::Moved);
-            }
+            Stage::Done => return Ok(Self::pass(way, work, input, output)),
             _ => {}
+        }
+        self.apply_answers(way, work, output, cx)?;
+        if work.direction(way).stage == Stage::Dropping {
+            input.clear();
+            return Ok(Progress::Moved);
         }
         if work.is_over {
             return Ok(Self::pass(way, work, input, output));
         }
-        if self.observes {
-            self.show(way, work, input, cx);
-            output.take_all(input);
-            return Ok(Progress::Moved);
+        if Self::is_flooded(work) {
+            return Ok(Progress::Until(cx.core.shard.clock.now() + PAUSE));
         }
-        self.apply_answers(way, work, output, cx)?;
         match work.direction(way).parts.body {
             BodyMode::None => {
                 output.data.append(&mut input.data);
-                work.direction_mut(way).end =
-                    input.end.take().or(work.direction_mut(way).end.take());
+                let direction = work.direction_mut(way);
+                direction.end = input.end.take().or_else(|| direction.end.take());
             }
             BodyMode::Streamed | BodyMode::FullDuplex => {
                 let (data, end) = (std::mem::take(&mut input.data), input.end.take());
@@ -78,7 +79,7 @@ impl ExtProc {
     }
 
     /// Whether the processor does not read what it is sent.
-    fn is_flooded(&self, work: &Work) -> bool {
+    pub(super) fn is_flooded(work: &Work) -> bool {
         let stream = work.stream.as_ref().and_then(Stream::get);
         stream.is_some_and(|stream| stream.unsent() > limits::REPLAY_BYTES_MAX)
     }
@@ -97,8 +98,11 @@ impl ExtProc {
         Progress::Moved
     }
 
-    /// Shows an observer a part of a body.
+    /// Shows an observer a part of a body. One that does not read misses parts of it.
     fn show(&self, way: Way, work: &mut Work, input: &Piece, cx: &mut Context<'_, '_>) {
+        if work.is_over || Self::is_flooded(work) {
+            return;
+        }
         let parts = work.direction(way).parts;
         if parts.body == BodyMode::Streamed {
             let is_last = input.end.as_ref().is_some_and(Vec::is_empty);
@@ -130,6 +134,7 @@ impl ExtProc {
         let is_duplex = work.direction(way).parts.body == BodyMode::FullDuplex;
         for (data, is_last) in split(way, data, is_last, is_duplex, cx) {
             let direction = work.direction_mut(way);
+            direction.sent_parts = true;
             // In full duplex the processor sends what goes on.
             if direction.parts.body == BodyMode::Streamed {
                 direction.chunk_bytes += data.len();

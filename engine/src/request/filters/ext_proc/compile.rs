@@ -60,7 +60,7 @@ impl ExtProc {
         let at_mode = at.field("processing_mode");
         let mode = processing_mode
             .as_ref()
-            .map_or(Some(Mode::default()), |schema| mode(schema, &at_mode, problems));
+            .map_or_else(|| Some(Mode::default()), |schema| mode(schema, &at_mode, problems));
         let is_duplex = |parts: Parts| parts.body == BodyMode::FullDuplex;
         if *failure_mode_allow
             && mode.is_some_and(|mode| is_duplex(mode.request) || is_duplex(mode.response))

@@ -2,8 +2,8 @@
 
 use std::collections::VecDeque;
 
-use super::mode::Parts;
-use super::proto::{CommonResponse, HeaderMutation};
+use super::mode::{BodyMode, Parts};
+use super::proto::{BodyMutation, CommonResponse, HeaderMutation, Mutation};
 use crate::shard::clock::Millis;
 
 /// One message on its way.
@@ -30,6 +30,16 @@ pub(super) struct Direction {
     pub(super) is_extended: bool,
     /// Whether it was told the attributes.
     pub(super) knows_attributes: bool,
+    /// Whether it was sent parts of the body.
+    pub(super) sent_parts: bool,
+    /// Whether it has sent the end of the message, in full duplex.
+    pub(super) answered_end: bool,
+    /// Whether it has set the length of a body that it has not answered yet.
+    pub(super) sets_length: bool,
+    /// What `content-length` says of the body behind a head that has gone on, less what has followed.
+    pub(super) bytes_left: Option<u64>,
+    /// When to look whether the processor reads again.
+    pub(super) looks_again: Option<Millis>,
 }
 
 /// What happens next to the message.
@@ -85,6 +95,10 @@ pub(super) enum About {
 impl Direction {
     /// Whether the processor may say this now.
     pub(super) fn expects(&self, about: About, is_duplex: bool) -> bool {
+        let is_complete = matches!(self.stage, Stage::Done | Stage::Replaced | Stage::Dropping);
+        if is_complete || self.answered_end {
+            return false;
+        }
         match (about, self.owes) {
             (About::Headers, Owes::Headers) | (About::Trailers, Owes::Trailers) => true,
             (About::Headers, Owes::Body) => self.stage == Stage::Headers,
@@ -98,9 +112,29 @@ impl Direction {
         self.owes == Owes::Headers
     }
 
-    /// Whether the processor has seen the message and it has not gone on as a whole.
-    pub(super) const fn is_under_way(&self) -> bool {
-        !matches!(self.stage, Stage::New | Stage::Done | Stage::Replaced | Stage::Dropping)
+    /// Whether the processor has seen the message in full duplex, and has not sent all that goes on.
+    pub(super) fn is_in_duplex(&self) -> bool {
+        self.parts.body == BodyMode::FullDuplex
+            && !self.answered_end
+            && !matches!(self.stage, Stage::New | Stage::Done | Stage::Replaced | Stage::Dropping)
+    }
+
+    /// Whether parts of the body are at the processor alone.
+    pub(super) fn is_given_away(&self) -> bool {
+        self.sent_parts && self.is_in_duplex()
+    }
+
+    /// Whether the processor may still say which parts it sees.
+    pub(super) const fn takes_mode(&self) -> bool {
+        matches!(self.stage, Stage::New | Stage::Headers) && !self.sent_parts
+    }
+
+    /// Counts what goes on behind the head; false: it is not what `content-length` says.
+    pub(super) fn count(&mut self, bytes: usize, is_end: bool) -> bool {
+        let Some(left) = self.bytes_left else { return true };
+        let Some(left) = left.checked_sub(bytes as u64) else { return false };
+        self.bytes_left = Some(left);
+        !is_end || left == 0
     }
 
     /// Notes an answer.
@@ -114,6 +148,11 @@ impl Direction {
             Answer::Headers(_) if unanswered > 0 => Owes::Body,
             Answer::Body(_) if unanswered > answered + 1 => Owes::Body,
             _ => Owes::Nothing,
+        };
+        self.answered_end = match &answer {
+            Answer::Headers(_) => false,
+            Answer::Body(response) => ends(response),
+            Answer::Trailers(_) => self.parts.body == BodyMode::FullDuplex,
         };
         self.answers.push_back(answer);
     }
@@ -133,4 +172,12 @@ impl Direction {
         self.chunk_bytes = 0;
         to.append(&mut self.collected);
     }
+}
+
+/// Whether the end of the message is in this answer, in full duplex.
+fn ends(response: &CommonResponse) -> bool {
+    let Some(BodyMutation { mutation: Some(mutation) }) = &response.body_mutation else {
+        return false;
+    };
+    matches!(mutation, Mutation::StreamedResponse(part) if part.end_of_stream)
 }

@@ -1,12 +1,12 @@
 //! Heads on their way past a processor.
 
-use super::body::{apply_body, apply_to_trailers};
+use super::body::{PAUSE, apply_body, apply_to_trailers};
 use super::direction::{Answer, Direction, Owes, Stage};
 use super::mode::BodyMode;
 use super::mutation::Scope;
-use super::proto::{CONTINUE_AND_REPLACE, CommonResponse, HeaderMutation, Request};
+use super::proto::{BodyMutation, CONTINUE_AND_REPLACE, CommonResponse, HeaderMutation, Request};
 use super::stream::Stream;
-use super::{Ends, ExtProc, RouteCacheAction, State, Work, collects, question};
+use super::{Ends, ExtProc, RouteCacheAction, State, WRONG_LENGTH, Work, collects, question};
 use crate::format::Inputs;
 use crate::http::{self, BodyLength, FieldName, Fields};
 use crate::request::filters::active::HeldFor;
@@ -59,9 +59,21 @@ impl ExtProc {
         cx: &mut Context<'_, '_>,
     ) -> Result<Step, Ends> {
         let work = self.begin(state, cx);
-        self.receive(work, cx)?;
+        self.receive(way, work, cx)?;
+        let step = self.next_step(way, work, cx)?;
+        if step == Step::Continue {
+            let said = fields(way, cx).get(FieldName::ContentLength);
+            let said = said.and_then(http::content_length);
+            let direction = work.direction_mut(way);
+            direction.bytes_left = said.filter(|_| direction.has_body);
+        }
+        Ok(step)
+    }
+
+    fn next_step(&self, way: Way, work: &mut Work, cx: &mut Context<'_, '_>) -> Result<Step, Ends> {
         loop {
-            if work.is_over {
+            let Direction { stage, answers, .. } = work.direction(way);
+            if work.is_over && (answers.is_empty() || *stage == Stage::Collecting) {
                 return Ok(Self::release(way, work, cx));
             }
             let step = match work.direction(way).stage {
@@ -82,9 +94,13 @@ impl ExtProc {
 
     /// The head goes on: the processor is not asked any more.
     fn release(way: Way, work: &mut Work, cx: &mut Context<'_, '_>) -> Step {
-        let direction = work.direction_mut(way);
-        if !direction.chunks.is_empty() || direction.end.is_some() {
-            cx.put_out(way, BodyLength::Chunked);
+        let Direction { chunks, end, sets_length, .. } = work.direction(way);
+        if !chunks.is_empty() || end.is_some() {
+            put_out(way, cx);
+        } else if *sets_length {
+            // The body is not the one that this is the length of.
+            remove_length(way, cx);
+            cx.change_body(way);
         }
         Step::Continue
     }
@@ -119,17 +135,22 @@ impl ExtProc {
             return Some(Step::Continue);
         }
         work.direction_mut(way).stage = Stage::Headers;
-        Some(self.wait_for_headers(way, work))
+        Some(self.wait_for_headers(way, work, cx))
     }
 
     /// What the head waits for once it was sent.
-    fn wait_for_headers(&self, way: Way, work: &Work) -> Step {
-        let direction = work.direction(way);
-        if self.sends_body_now(way, work) && direction.end.is_none() {
-            Step::AnswerOrBody
-        } else {
-            Step::Answer
+    fn wait_for_headers(&self, way: Way, work: &mut Work, cx: &Context<'_, '_>) -> Step {
+        if !self.sends_body_now(way, work) {
+            return Step::Answer;
         }
+        let is_flooded = Self::is_flooded(work);
+        let direction = work.direction_mut(way);
+        direction.looks_again = is_flooded.then(|| cx.core.shard.clock.now() + PAUSE);
+        let is_full = direction.chunk_bytes >= Self::bytes_max(cx);
+        if direction.end.is_some() || is_flooded || is_full {
+            return Step::Answer;
+        }
+        Step::AnswerOrBody
     }
 
     /// Whether the body is sent before the headers are answered.
@@ -204,12 +225,13 @@ impl ExtProc {
         work: &mut Work,
         cx: &mut Context<'_, '_>,
     ) -> Result<Option<Step>, Ends> {
+        work.direction_mut(way).looks_again = None;
         let response = match work.direction(way).answers.front() {
             None => {
                 if self.sends_body_now(way, work) {
                     self.send_held(way, work, cx);
                 }
-                return Ok(Some(self.wait_for_headers(way, work)));
+                return Ok(Some(self.wait_for_headers(way, work, cx)));
             }
             Some(Answer::Headers(_)) => match work.direction_mut(way).answers.pop_front() {
                 Some(Answer::Headers(response)) => response,
@@ -223,28 +245,47 @@ impl ExtProc {
         let parts = work.direction(way).parts;
         let has_mutation = header_mutation.is_some();
         if let Some(mutation) = header_mutation {
-            let length = parts.body == BodyMode::Buffered;
+            let collects = parts.body == BodyMode::Buffered && work.direction(way).has_body;
+            let length = collects && !replaces;
             self.change_head(way, mutation, Scope { length, replaces }, work, cx)?;
         }
         self.clear_route_cache(way, has_mutation, clear_route_cache, cx);
         if replaces {
-            let direction = work.direction_mut(way);
-            direction.parts.body = BodyMode::None;
-            direction.parts.trailers = false;
-            direction.stage = Stage::Done;
-            if let Some(mutation) = body_mutation {
-                direction.chunks.clear();
-                direction.collected.clear();
-                apply_body(mutation, &mut direction.collected);
-                direction.stage = Stage::Replaced;
-                direction.end = None;
-                remove_length(way, cx);
-                cx.held.clear();
-                cx.put_out(way, BodyLength::Chunked);
-            }
+            self.replace_message(way, body_mutation, work, cx)?;
             return Ok(Some(Step::Continue));
         }
         Ok(self.after_headers(way, work, cx))
+    }
+
+    /// The headers are answered, and the processor does not want to see the body. It may put another one in
+    /// its place.
+    fn replace_message(
+        &self,
+        way: Way,
+        body: Option<BodyMutation>,
+        work: &mut Work,
+        cx: &mut Context<'_, '_>,
+    ) -> Result<(), Ends> {
+        let direction = work.direction_mut(way);
+        if body.is_none() && direction.is_given_away() {
+            return Err(self.invalid("the body that goes on was sent already", work, cx));
+        }
+        direction.parts.body = BodyMode::None;
+        direction.parts.trailers = false;
+        direction.stage = Stage::Done;
+        if let Some(mutation) = body {
+            direction.chunks.clear();
+            direction.chunk_bytes = 0;
+            direction.collected.clear();
+            apply_body(mutation, &mut direction.collected);
+            direction.stage = Stage::Replaced;
+            direction.end = None;
+            cx.held.clear();
+            put_out(way, cx);
+        } else if direction.end.is_some() || !direction.chunks.is_empty() {
+            put_out(way, cx);
+        }
+        Ok(())
     }
 
     /// The headers are answered: what follows depends on the body.
@@ -265,7 +306,7 @@ impl ExtProc {
         let is_here = direction.end.is_some() || !direction.chunks.is_empty();
         self.see_body(way, work, cx);
         if is_here {
-            cx.put_out(way, BodyLength::Chunked);
+            put_out(way, cx);
         }
         Some(Step::Continue)
     }
@@ -303,20 +344,12 @@ impl ExtProc {
             let scope = Scope { length: is_buffered, replaces };
             self.change_head(way, mutation, scope, work, cx)?;
         }
+        let is_changed = body_mutation.is_some();
         if let Some(mutation) = body_mutation {
             apply_body(mutation, &mut cx.held.data);
-            if is_buffered {
-                cx.set_length(way, BodyLength::Chunked);
-            }
         }
-        if is_buffered {
-            let said = fields(way, cx).get(FieldName::ContentLength).and_then(http::content_length);
-            let bytes = cx.held.data.len() as u64;
-            if said.is_some_and(|said| said != bytes) {
-                let details = "mismatch between content length and the length of the mutated body";
-                return Err(self.invalid(details, work, cx));
-            }
-            cx.set_length(way, said.map_or(BodyLength::Chunked, BodyLength::Length));
+        if is_changed || is_buffered {
+            self.settle_length(way, work, cx)?;
         }
         self.clear_route_cache(way, has_mutation, clear_route_cache, cx);
         let sends_trailers = work.direction(way).parts.trailers;
@@ -331,6 +364,27 @@ impl ExtProc {
         // Of a part of a body nothing more is processed.
         work.direction_mut(way).stage = Stage::Done;
         Ok(Some(Step::Continue))
+    }
+
+    /// The body of a head that waits was changed: its length is compared with what the head says.
+    fn settle_length(
+        &self,
+        way: Way,
+        work: &mut Work,
+        cx: &mut Context<'_, '_>,
+    ) -> Result<(), Ends> {
+        if !cx.held.has_ended() {
+            remove_length(way, cx);
+            cx.change_body(way);
+            return Ok(());
+        }
+        let bytes = cx.held.data.len() as u64;
+        match fields(way, cx).get(FieldName::ContentLength).map(http::content_length) {
+            None => cx.set_length(way, BodyLength::Chunked),
+            Some(Some(said)) if said == bytes => cx.set_length(way, BodyLength::Length(bytes)),
+            Some(_) => return Err(self.invalid(WRONG_LENGTH, work, cx)),
+        }
+        Ok(())
     }
 
     fn trailers_answered(
@@ -371,8 +425,20 @@ impl ExtProc {
         let exists = |name: &[u8]| name.starts_with(b":") || fields(way, cx).find(name).is_some();
         let changes = self.changes(mutation, scope, exists, cx);
         let changes = changes.map_err(|details| self.invalid(&details, work, cx))?;
+        let length = |cx: &Context<'_, '_>| {
+            let text = fields(way, cx).get(FieldName::ContentLength).filter(|_| scope.length);
+            text.map(<[u8]>::to_vec)
+        };
+        let length_before = length(cx);
         match way {
-            Way::Request => changes.change_request(&mut cx.core.heads.request),
+            Way::Request => {
+                let head = &mut cx.core.heads.request;
+                if changes.change_framing(head) {
+                    self.stats(cx).rejected_header_mutations.inc();
+                    return Err(self.invalid("header_mutation_set_headers_failed", work, cx));
+                }
+                changes.change_request(head);
+            }
             Way::Response => {
                 let head = &mut cx.core.heads.response;
                 head.status = changes.change_fields(&mut head.fields).unwrap_or(head.status);
@@ -384,6 +450,7 @@ impl ExtProc {
         {
             cx.set_length(way, BodyLength::Chunked);
         }
+        work.direction_mut(way).sets_length |= length(cx) != length_before;
         Ok(())
     }
 
@@ -416,6 +483,12 @@ fn fields<'c>(way: Way, cx: &'c Context<'_, '_>) -> &'c Fields {
         Way::Request => &cx.core.heads.request.fields,
         Way::Response => &cx.core.heads.response.fields,
     }
+}
+
+/// The filter puts out the body that it has, which may be another one than came.
+fn put_out(way: Way, cx: &mut Context<'_, '_>) {
+    remove_length(way, cx);
+    cx.put_out(way, BodyLength::Chunked);
 }
 
 fn remove_length(way: Way, cx: &mut Context<'_, '_>) {

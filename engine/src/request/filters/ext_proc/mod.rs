@@ -5,7 +5,7 @@
 //! each [`Direction`] has its own stage.
 //!
 //! Invariant: what the processor has not answered does not go on, unless it has failed and
-//! `failure_mode_allow` says so. What waits for it is bounded.
+//! `failure_mode_allow` says so. What waits for it is bounded. A body is as long as the head before it says.
 
 mod answer;
 mod body;
@@ -160,10 +160,15 @@ struct Work {
     stream: Option<Stream>,
     /// Nothing more is sent to the processor, and nothing waits for it.
     is_over: bool,
+    /// Whether it was over when parts of a body were at the processor alone.
+    has_lost_parts: bool,
     knows_protocol: bool,
     request: Direction,
     response: Direction,
 }
+
+/// As in Envoy, these are the details when a body is not as long as its head says.
+const WRONG_LENGTH: &str = "mismatch between content length and the length of the mutated body";
 
 /// Why a message does not go on: the exchange ends with this.
 type Ends = Box<LocalReply>;
@@ -183,48 +188,53 @@ impl Work {
         }
     }
 
-    /// No more is sent, and nothing waits.
+    /// No more is sent, and nothing waits. What the processor has answered already still counts.
     fn finish(&mut self) {
         self.is_over = true;
         self.stream = None;
         for direction in [&mut self.request, &mut self.response] {
+            self.has_lost_parts |= direction.is_given_away();
             direction.deadline = None;
-            direction.answers.clear();
+            direction.looks_again = None;
         }
     }
 
-    fn has_room(&self) -> bool {
-        self.request.answers.len() + self.response.answers.len() < ANSWERS_MAX
+    /// Whether more is read from the processor, for a message that waits for it. Answers about the other
+    /// message are not in its way, unless there are very many.
+    fn has_room(&self, way: Way) -> bool {
+        let others = self.request.answers.len() + self.response.answers.len();
+        self.direction(way).answers.len() < ANSWERS_MAX && others < ALL_ANSWERS_MAX
     }
 }
 
-/// So many answers wait at most until they are used.
+/// So many answers about a message wait at most until they are used.
 const ANSWERS_MAX: usize = 64;
+
+/// So many about both.
+const ALL_ANSWERS_MAX: usize = 16 * ANSWERS_MAX;
 
 impl State {
     /// Ready when the processor has said something, or is given up.
     pub(super) fn poll_answer(&self, way: Way, cx: &task::Context<'_>, now: Millis) -> Poll<()> {
         let Some(work) = &self.work else { return Poll::Ready(()) };
         let direction = work.direction(way);
-        let is_due = direction.deadline.is_some_and(|at| at <= now);
+        let is_past = |at: Option<Millis>| at.is_some_and(|at| at <= now);
+        let is_due = is_past(direction.deadline) || is_past(direction.looks_again);
         if work.is_over || is_due || !direction.answers.is_empty() {
             return Poll::Ready(());
         }
         match work.stream.as_ref().and_then(Stream::get) {
-            Some(stream) if work.has_room() => stream.poll(cx),
+            Some(stream) if work.has_room(way) => stream.poll(cx),
             Some(_) => Poll::Pending,
             None => Poll::Ready(()),
         }
     }
 
     /// When the processor is given up.
-    pub(super) const fn answer_deadline(&self) -> Option<Millis> {
-        let Some(work) = &self.work else { return None };
-        match (work.request.deadline, work.response.deadline) {
-            (Some(a), Some(b)) => Some(if a < b { a } else { b }),
-            (Some(at), None) | (None, Some(at)) => Some(at),
-            (None, None) => None,
-        }
+    pub(super) fn answer_deadline(&self) -> Option<Millis> {
+        let Work { request, response, .. } = self.work.as_ref()?;
+        let times = [request, response].map(|way| [way.deadline, way.looks_again]);
+        times.into_iter().flatten().flatten().min()
     }
 }
 
@@ -257,7 +267,16 @@ impl ExtProc {
             output.take_all(input);
             return Ok(Progress::Moved);
         };
-        self.process_body(way, work, input, output, cx).map_err(|reply| {
+        let before = output.data.len();
+        let progress = self.process_body(way, work, input, output, cx).and_then(|progress| {
+            let bytes = output.data.len() - before;
+            if work.direction_mut(way).count(bytes, output.end.is_some()) {
+                return Ok(progress);
+            }
+            Err(self.invalid(WRONG_LENGTH, work, cx))
+        });
+        progress.map_err(|reply| {
+            output.clear();
             cx.core.replacement = Some(reply);
             Fault::Replaced
         })
@@ -273,6 +292,7 @@ impl ExtProc {
                 plan,
                 stream: None,
                 is_over: false,
+                has_lost_parts: false,
                 knows_protocol: false,
                 request: of(Way::Request),
                 response: of(Way::Response),

@@ -53,6 +53,13 @@ impl Mode {
         }
     }
 
+    /// Whether there is such a mode: in full duplex the processor sees trailers, otherwise it would not see
+    /// the end of a message that has some.
+    pub(super) fn is_possible(&self) -> bool {
+        let is_possible = |parts: Parts| parts.body != BodyMode::FullDuplex || parts.trailers;
+        is_possible(self.request) && is_possible(self.response)
+    }
+
     /// What a processor asks for; none: it asks for something that there is not.
     pub(super) fn read(message: &proto::ProcessingMode) -> Option<Self> {
         let parts = |headers: i32, body, trailers| {

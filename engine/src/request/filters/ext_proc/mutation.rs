@@ -74,7 +74,10 @@ impl Changes {
         let is_single = name.starts_with(b":") || name == b"host";
         let is_appended = is_single && matches!(change, Change::Add(..)) && exists(name);
         let is_replaced_method = scope.replaces && name == b":method";
-        if is_replaced_method || (rules.allows(&change) && !is_appended) {
+        let is_of_connection =
+            !matches!(change, Change::Remove(_)) && OF_CONNECTION.contains(&name);
+        let is_allowed = rules.allows(&change) && !is_appended && !is_of_connection;
+        if is_replaced_method || is_allowed {
             self.changes.push(change);
             return Ok(());
         }
@@ -85,6 +88,20 @@ impl Changes {
         Err(match change {
             Change::Remove(_) => "header_mutation_remove_headers_failed".to_owned(),
             _ => "header_mutation_set_headers_failed".to_owned(),
+        })
+    }
+
+    /// Whether another method would be set that says something else of the bodies: the client, or the host,
+    /// would not read the response as the proxy does.
+    pub(super) fn change_framing(&self, head: &RequestHead) -> bool {
+        let frames = |method: &[u8]| {
+            let others: [&[u8]; 2] = [b"HEAD", b"CONNECT"];
+            others.iter().position(|other| *other == method)
+        };
+        let now = frames(head.method_name());
+        self.changes.iter().any(|change| match change {
+            Change::Set(name, value) => name == b":method" && frames(value) != now,
+            _ => false,
         })
     }
 
@@ -117,6 +134,16 @@ impl Changes {
     }
 }
 
+/// These say something of a connection, not of a message.
+const OF_CONNECTION: [&[u8]; 6] =
+    [b"connection", b"http2-settings", b"keep-alive", b"proxy-connection", b"te", b"upgrade"];
+
+/// Whether it can be the target in a request line.
+fn is_path(value: &[u8]) -> bool {
+    let is_visible = |byte: &u8| byte.is_ascii_graphic() || !byte.is_ascii();
+    matches!(value, [b'/', ..] | b"*") && value.iter().all(is_visible)
+}
+
 fn change_length(change: Change, fields: &mut Fields) {
     match change {
         Change::Remove(_) => fields.remove(FieldName::ContentLength),
@@ -138,7 +165,7 @@ fn set(option: HeaderValueOption, rejected: &mut u64) -> Result<Option<Change>, 
     let name = header.key.to_ascii_lowercase().into_bytes();
     // As in Envoy, `value` does not count.
     let value = header.raw_value;
-    if !is_field(&name, &value) {
+    if !is_field(&name, &value) || (name == b":path" && !is_path(&value)) {
         *rejected += 1;
         return Err("header_mutation_set_contains_invalid_character".to_owned());
     }

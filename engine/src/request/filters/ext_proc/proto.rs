@@ -27,6 +27,7 @@ pub(super) struct ProcessingRequest {
 }
 
 #[derive(Clone, PartialEq, Oneof)]
+#[expect(clippy::enum_variant_names, reason = "Envoy's names")]
 pub(super) enum Request {
     #[prost(message, tag = "2")]
     RequestHeaders(HttpHeaders),
@@ -87,6 +88,7 @@ pub(super) struct ProcessingResponse {
 }
 
 #[derive(Clone, PartialEq, Oneof)]
+#[expect(clippy::enum_variant_names, reason = "Envoy's names")]
 pub(super) enum Response {
     #[prost(message, tag = "1")]
     RequestHeaders(HeadersResponse),

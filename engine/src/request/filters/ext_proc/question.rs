@@ -118,7 +118,7 @@ impl ExtProc {
         cx: &Context<'_, '_>,
     ) -> ProcessingRequest {
         let protocol_config =
-            (!std::mem::replace(&mut work.knows_protocol, true)).then(|| ProtocolConfiguration {
+            (!std::mem::replace(&mut work.knows_protocol, true)).then_some(ProtocolConfiguration {
                 request_body_mode: work.request.parts.body as i32,
                 response_body_mode: work.response.parts.body as i32,
                 send_body_without_waiting_for_header_response: self.sends_body_early,
