@@ -294,6 +294,10 @@ fn a_processor_asks_for_another_mode() {
     assert_eq!(processor.told()["part"], "request_headers");
     assert_eq!(processor.told()["part"], "request_body");
     assert_eq!(proxy.stat("http.front.ext_proc.stream_msgs_sent"), 2);
+    // It would not see the end of a body with trailers.
+    assert_eq!(echoed(&post(&proxy, "blind", "abc")), "abc");
+    assert_eq!(processor.told()["part"], "request_headers");
+    assert_eq!(processor.told()["part"], "response_headers");
     for options in [
         "allow_mode_override: true, allowed_override_modes: [{ request_body_mode: STREAMED }]",
         "allow_mode_override: false",
@@ -409,6 +413,15 @@ fn the_method_says_as_much_of_the_response_as_before() {
     client.send("HEAD / HTTP/1.1\r\nhost: example\r\nx-do: get\r\n\r\n");
     assert_eq!(client.response_to("HEAD").status(), 500);
     assert_eq!(proxy.stat("http.front.ext_proc.rejected_header_mutations"), 2);
+}
+
+#[test]
+fn what_a_processor_has_said_before_it_leaves_counts() {
+    let Some(processor) = Service::start("ext_proc") else { return };
+    let origin = Origin::that_answers();
+    let proxy = proxy_asking(&processor, &origin, "");
+    assert_eq!(ask(&proxy, "last-word", "").status(), 200);
+    assert_eq!(origin.saw().header("x-set").as_deref(), Some("by-processor"));
 }
 
 #[test]

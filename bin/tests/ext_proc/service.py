@@ -130,6 +130,7 @@ ANSWERS = {
         )
     },
     "buffer": {"request_headers": message((1, common()), (9, mode(request_body=2, response_header=2)))},
+    "blind": {"request_headers": message((1, common()), (9, mode(request_body=4)))},
     "partial": {
         "request_headers": message((1, common()), (9, mode(request_body=3, response_body=3))),
         "request_body": {"body": b"a longer body"},
@@ -234,6 +235,9 @@ def process(requests, context):
                 for _ in range(200):
                     yield message((3, common(streamed=message((1, b"b")))))
             continue
+        if asked == "last-word":
+            yield answer(line, "change")
+            return
         yield duplex(line) if asked == "duplex" else answer(line, asked)
 
 
