@@ -410,7 +410,7 @@ fn an_unsupported_field_may_be_empty_if_that_has_no_effect() {
     refused(local, "Corvoy does not implement");
     let bootstrap = |text: &str| read::<Bootstrap>(text).map(drop);
     assert_eq!(bootstrap("dynamic_resources: {}\ncluster_manager: {}\nstats_config: {}"), Ok(()));
-    assert!(bootstrap("cluster_manager: {local_cluster_name: a}").is_err());
+    assert!(bootstrap("cluster_manager: {enable_deferred_cluster_creation: true}").is_err());
 }
 
 #[test]

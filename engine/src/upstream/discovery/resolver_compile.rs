@@ -47,7 +47,8 @@ fn cares(schema: &config::CaresDnsResolver, at: &Path, problems: &mut Problems) 
             return None;
         };
         // Queries go over UDP or TCP, whatever is written here.
-        let address = config::SocketAddress { protocol: config::Protocol::Tcp, ..address.clone() };
+        let mut address = address.clone();
+        address.protocol = config::Protocol::Tcp;
         address::compile::ip_and_port(&address, &at.field("socket_address"), problems)
     });
     let servers = servers.collect();
