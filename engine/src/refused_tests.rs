@@ -17,22 +17,22 @@ fn listeners(listeners: &[(&str, &str)]) -> String {
     let listeners = listeners.iter().map(|(name, address)| {
         format!(
             r#"
-- name: {name}{address}
-  filter_chains:
-  - filters:
-    - name: http
-      typed_config:
-        "@type": type.googleapis.com/{MANAGER}
-        stat_prefix: front
-        route_config: {{}}
-        http_filters: [{{ name: envoy.filters.http.router }}]"#
+  - name: {name}{address}
+    filter_chains:
+    - filters:
+      - name: http
+        typed_config:
+          "@type": type.googleapis.com/{MANAGER}
+          stat_prefix: front
+          route_config: {{}}
+          http_filters: [{{ name: envoy.filters.http.router }}]"#
         )
     });
     format!("static_resources:\n  listeners:{}", listeners.collect::<String>())
 }
 
 const MANAGER: &str = "envoy.extensions.filters.network.http_connection_manager.v3.\
-                         HttpConnectionManager";
+                           HttpConnectionManager";
 
 fn at(ip: &str, port: u16) -> String {
     let address = format!("{{ address: \"{ip}\", port_value: {port} }}");
@@ -76,7 +76,7 @@ fn all_filters_of_all_chains_are_checked() {
             format!("{filters}[0].typed_config: the router must be the last HTTP filter"),
             format!(
                 "{chains}[1]: this filter chain matches connections that another one matches \
-                   just as specifically"
+                     just as specifically"
             ),
         ]
     );
@@ -85,10 +85,10 @@ fn all_filters_of_all_chains_are_checked() {
 #[test]
 fn names_of_nodes_and_hosts_must_be_valid_in_a_head() {
     let endpoint = r#"{ endpoint: { hostname: "a b", address: { socket_address:
-          { address: 127.0.0.1, port_value: 80 } } } }"#;
+            { address: 127.0.0.1, port_value: 80 } } } }"#;
     let clusters = format!(
         "[{{ name: a, load_assignment: {{ cluster_name: a, endpoints: [{{ lb_endpoints: \
-           [{endpoint}] }}] }} }}]"
+             [{endpoint}] }}] }} }}]"
     );
     let config = format!(
         r#"{{ node: {{ id: "a\nb", cluster: "c\td" }}, static_resources: {{ clusters: {clusters} }} }}"#
@@ -98,7 +98,7 @@ fn names_of_nodes_and_hosts_must_be_valid_in_a_head() {
         [
             "node.id: `a\\nb` is not a valid header value: it contains a control character",
             "static_resources.clusters[0].load_assignment.endpoints[0].lb_endpoints[0].endpoint\
-               .hostname: `a b` contains white space or a control character",
+                 .hostname: `a b` contains white space or a control character",
         ]
     );
 }
@@ -106,8 +106,8 @@ fn names_of_nodes_and_hosts_must_be_valid_in_a_head() {
 #[test]
 fn a_resource_monitor_is_found_by_its_name_and_must_not_be_repeated() {
     let typed = "typed_config: { \"@type\": type.googleapis.com/envoy.extensions.\
-                   resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig, \
-                   max_active_downstream_connections: 5 }";
+                     resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig, \
+                     max_active_downstream_connections: 5 }";
     let monitors = |names: &[&str]| {
         let monitors = names.iter().map(|name| format!("{{ name: {name}, {typed} }}"));
         let monitors = monitors.collect::<Vec<_>>().join(", ");
@@ -119,7 +119,7 @@ fn a_resource_monitor_is_found_by_its_name_and_must_not_be_repeated() {
         monitors(&[CONNECTIONS_MONITOR, CONNECTIONS_MONITOR]),
         [format!(
             "overload_manager.resource_monitors[1]: \
-               Duplicate resource monitor {CONNECTIONS_MONITOR}"
+                 Duplicate resource monitor {CONNECTIONS_MONITOR}"
         )]
     );
 }
@@ -134,7 +134,7 @@ fn a_grace_is_a_number_of_milliseconds() {
     assert_eq!(
         grace("1s"),
         ["layered_runtime.layers[0].static_layer: 'corvoy.http.half_close_grace_ms' must be an \
-               integer number of milliseconds"]
+                 integer number of milliseconds"]
     );
 }
 

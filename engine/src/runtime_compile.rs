@@ -19,9 +19,8 @@ pub(crate) fn compile_runtime(
     let mut sources = Vec::new();
     let Some(config::LayeredRuntime { layers }) = layered else { return sources };
     for (index, layer) in layers.iter().enumerate() {
-        let config::RuntimeLayer { name, .. } = layer;
-        if layers.iter().take(index).any(|other| other.name == *name) {
-            let message = format!("duplicate layer name: {name}");
+        if layers.iter().take(index).any(|other| other.name == layer.name) {
+            let message = format!("duplicate layer name: {}", layer.name);
             problems.error(&at.field("layers").index(index).field("name"), message);
         }
         sources.extend(source(layer, &at.field("layers").index(index), cluster, problems));

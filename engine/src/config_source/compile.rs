@@ -375,7 +375,7 @@ impl Response {
         }
         let decode = |(i, (type_url, value)): (usize, (String, Vec<u8>))| {
             let decoded = Resource::decode(&decoder, &type_url, value);
-            decoded.map_err(|why| ReadError::Rejected(format!("resources[{i}].{why}")))
+            decoded.map_err(|why| ReadError::Rejected(format!("resources[{i}]: {why}")))
         };
         let resources = resources.into_iter().enumerate().map(decode).collect::<Result<_, _>>()?;
         Ok(Self { version, resources })
@@ -576,7 +576,7 @@ mod tests {
             "resources: [{{'@type': type.googleapis.com/{cluster}, connect_timeout: -1s}}]"
         );
         let Err(ReadError::Rejected(why)) = read("a.yaml", &invalid) else { panic!("{invalid}") };
-        assert!(why.contains("resources[0].connect_timeout"), "{why}");
+        assert!(why.starts_with("resources[0]: ") && why.contains("connect_timeout: "), "{why}");
         let options = "typed_extension_protocol_options: { a: { '@type': type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions } }";
         let flawed =
             format!("resources: [{{'@type': type.googleapis.com/{cluster}, name: x, {options}}}]");

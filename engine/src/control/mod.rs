@@ -30,6 +30,7 @@ mod outliers;
 mod pending;
 mod raw_codec;
 mod rds;
+mod refusal;
 mod reload;
 mod remote_logs;
 mod resources;

@@ -8,7 +8,6 @@
 
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
-use std::error::Error as _;
 use std::fmt;
 use std::io;
 use std::rc::Rc;
@@ -28,6 +27,7 @@ use super::logs::Logs;
 use super::membership::{Membership, key};
 use super::pending::{Item, Pending, Waits, is_settled, still_waiting};
 use super::rds::RouteFollower;
+use super::refusal::Refusal;
 use super::resources::{Handle, Interest, Sources, Subscriber, Wanted};
 use super::runtime::RuntimeSources;
 use super::sds::SecretSubscriptions;
@@ -74,39 +74,6 @@ type Reply = Option<oneshot::Sender<Reloaded>>;
 pub(super) struct Reload {
     /// Who waits for the result.
     pub(super) reply: Reply,
-}
-
-/// Why a configuration cannot be accepted.
-#[derive(Debug)]
-enum Refusal {
-    /// `/drain_listeners` has stopped all or some listeners.
-    Stopped,
-    /// The address of this listener cannot be bound.
-    Listener { name: String, why: String },
-    /// The system refuses something else.
-    System(StartError),
-}
-
-impl Refusal {
-    fn in_words(self) -> String {
-        match self {
-            Self::Stopped => "the listeners were stopped by /drain_listeners\n".to_owned(),
-            Self::Listener { name: _, why } => format!("{why}\n"),
-            Self::System(error) => in_words(&error),
-        }
-    }
-}
-
-impl From<StartError> for Refusal {
-    fn from(error: StartError) -> Self {
-        match &error {
-            StartError::Listen { what, .. } => {
-                let name = what.strip_prefix("listener ").unwrap_or(what).to_owned();
-                Self::Listener { name, why: error.to_string() }
-            }
-            _ => Self::System(error),
-        }
-    }
 }
 
 /// A configuration that was read again, and who waits for it.
@@ -609,9 +576,4 @@ impl Reloader {
 fn items(snapshot: &Snapshot) -> impl Iterator<Item = Item> {
     let clusters = snapshot.clusters.iter().map(Item::cluster);
     clusters.chain(snapshot.listeners.iter().map(Item::listener))
-}
-
-/// The error with its cause, as a line.
-fn in_words(error: &StartError) -> String {
-    error.source().map_or_else(|| format!("{error}\n"), |why| format!("{error}: {why}\n"))
 }
