@@ -75,7 +75,10 @@ impl Values {
         }
         stats.num_keys.set(keys as u64);
         stats.num_layers.set(layers as u64);
-        stats.admin_overrides_active.set(has_overrides.into());
+        // As in Envoy, it is not used before there is one.
+        if has_overrides || stats.admin_overrides_active.value() > 0 {
+            stats.admin_overrides_active.set(has_overrides.into());
+        }
     }
 }
 
