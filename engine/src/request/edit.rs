@@ -382,7 +382,7 @@ impl<C: ClientEnd> Exchange<'_, C> {
         length: BodyLength,
         attempts: Option<u32>,
     ) {
-        if !self.core.is_complete() || !self.client.has_received_all() {
+        if !self.is_complete() {
             self.client.close_after(Closing::AfterResponse);
         }
         // Filters do not see what passes a tunnel.

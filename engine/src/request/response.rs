@@ -174,12 +174,18 @@ pub(super) fn finish(given: &Given, heads: &mut Heads) {
 }
 
 impl<C: ClientEnd> Exchange<'_, C> {
+    /// Whether the client has sent the whole request. Filters may end it earlier for the origin.
+    pub(super) fn is_complete(&self) -> bool {
+        self.core.is_complete() && self.client.has_received_all()
+    }
+
     /// Sends `reply`.
     pub(super) async fn reply(
         &mut self,
         mut reply: Box<LocalReply>,
         route: Option<&Route>,
     ) -> Ended {
+        let is_complete = self.is_complete();
         let Self { client, core } = self;
         reply.for_grpc = core.client_speaks_grpc();
         let mut flags = core.flags;
@@ -192,16 +198,17 @@ impl<C: ClientEnd> Exchange<'_, C> {
             || (reply.status == 400
                 && core.service().manager.bad_request == BadRequest::EndsConnection)
             || core.received.is_none()
+            || !client.has_received_all()
             || core.upgrade != Upgrade::None
             || core.heads.request.method == Method::Connect;
         // As in Envoy, a request that the codec rejects counts as incomplete.
         let is_malformed = reply.flags.has(Flag::DownstreamProtocolError);
-        let is_early = !core.is_complete() || is_malformed || !client.has_received_all();
+        let is_early = !is_complete || is_malformed;
         if is_early {
             core.count_early_response();
             client.close_after(Closing::AfterResponse);
         }
-        if lingers || !client.has_received_all() {
+        if lingers {
             client.close_after(Closing::Lingering);
         }
         reply.begin(&mut core.heads.response);
@@ -256,13 +263,13 @@ impl<C: ClientEnd> Exchange<'_, C> {
 impl<C: ClientEnd> Exchange<'_, C> {
     /// Sends a reply in the place of a response whose head was on its way through the filters. No filter sees it.
     pub(super) async fn reply_past_filters(&mut self, mut reply: Box<LocalReply>) -> Ended {
+        let is_early = !self.is_complete();
         let Self { client, core } = self;
         reply.for_grpc = core.client_speaks_grpc();
         core.end_filters();
         let mut flags = core.flags;
         reply.flags.iter().for_each(|flag| flags.set(flag));
         reply.flags = flags;
-        let is_early = !core.is_complete() || !client.has_received_all();
         if is_early {
             client.close_after(Closing::Lingering);
         }
