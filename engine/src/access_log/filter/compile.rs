@@ -7,8 +7,9 @@ use super::{Comparison, Filter, Op, Randomness, Sample};
 use crate::access_log::entry_type::EntryType;
 use crate::cel::Program;
 use crate::flags::Flag;
+use crate::fraction::Fraction;
+use crate::head_matcher;
 use crate::metadata_matcher::compile::metadata_matcher;
-use crate::request::route::{Fraction, matchers};
 use crate::runtime::Reader;
 
 /// Compiles an `AccessLogFilter`; `None` if it is empty or invalid.
@@ -41,7 +42,7 @@ pub fn filter(
     }
     if let Some(config::HeaderFilter { header }) = header_filter {
         let at = at.field("header_filter").field("header");
-        return matchers::compile::header(header.as_ref()?, &at, problems).map(Filter::Header);
+        return head_matcher::compile::header(header.as_ref()?, &at, problems).map(Filter::Header);
     }
     if let Some(config::ResponseFlagFilter { flags }) = response_flag_filter {
         let at = at.field("response_flag_filter").field("flags");
@@ -108,7 +109,7 @@ fn compare(schema: &config::ComparisonFilter, runtime: &Reader<'_>) -> Option<Co
 
 fn sample(schema: &config::RuntimeFilter, runtime: &Reader<'_>) -> Sample {
     let config::RuntimeFilter { runtime_key, percent_sampled, use_independent_randomness } = schema;
-    let configured = percent_sampled.as_ref().map(matchers::compile::percent);
+    let configured = percent_sampled.as_ref().map(head_matcher::compile::percent);
     let configured = configured.unwrap_or(Fraction { numerator: 0, denominator: 100 });
     let Fraction { numerator, denominator } = configured;
     let salt = fastrand::u64(..);
