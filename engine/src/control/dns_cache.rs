@@ -349,20 +349,7 @@ mod tests {
 
     fn with_cache(max_hosts: usize, story: impl FnOnce(&Rc<Running>, &DnsCache, &Told)) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let settings = Settings {
-            name: "c".to_owned(),
-            lookup_family: LookupFamily::V4Only,
-            refresh_rate: Duration::from_secs(60),
-            min_refresh_rate: Duration::from_secs(5),
-            host_ttl: Duration::from_secs(300),
-            max_hosts,
-            forgets_failures: false,
-            failure_refresh: None,
-            max_pending_requests: 10,
-            preresolve: Vec::new(),
-            query_timeout: None,
-            resolver: None,
-        };
+        let settings = Settings::with_limits(max_hosts, 10);
         let cache = DnsCache::new(settings, Registry::new(1).scope("dns_cache.c."));
         LocalSet::new().block_on(&runtime, async {
             let resolver = Rc::new(Resolver::system().unwrap());

@@ -178,28 +178,13 @@ impl Drop for Pending {
 #[cfg(test)]
 mod tests {
     use std::task::Context;
-    use std::time::Duration;
 
     use super::super::Settings;
     use super::*;
     use crate::stats::Registry;
-    use crate::upstream::discovery::LookupFamily;
 
     fn cache(max_hosts: usize, max_pending_requests: usize) -> Arc<DnsCache> {
-        let settings = Settings {
-            name: "c".to_owned(),
-            lookup_family: LookupFamily::V4Only,
-            refresh_rate: Duration::from_secs(60),
-            min_refresh_rate: Duration::from_secs(5),
-            host_ttl: Duration::from_secs(300),
-            max_hosts,
-            forgets_failures: false,
-            failure_refresh: None,
-            max_pending_requests,
-            preresolve: Vec::new(),
-            query_timeout: None,
-            resolver: None,
-        };
+        let settings = Settings::with_limits(max_hosts, max_pending_requests);
         DnsCache::new(settings, Registry::new(1).scope("dns_cache.c."))
     }
 

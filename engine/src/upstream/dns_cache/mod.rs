@@ -53,6 +53,27 @@ pub struct Settings {
     pub resolver: Option<OwnResolver>,
 }
 
+#[cfg(test)]
+impl Settings {
+    /// A cache `c` with these limits.
+    pub(crate) fn with_limits(max_hosts: usize, max_pending_requests: usize) -> Self {
+        Self {
+            name: "c".to_owned(),
+            lookup_family: LookupFamily::V4Only,
+            refresh_rate: Duration::from_secs(60),
+            min_refresh_rate: Duration::from_secs(5),
+            host_ttl: Duration::from_secs(300),
+            max_hosts,
+            forgets_failures: false,
+            failure_refresh: None,
+            max_pending_requests,
+            preresolve: Vec::new(),
+            query_timeout: None,
+            resolver: None,
+        }
+    }
+}
+
 /// A DNS cache.
 pub struct DnsCache {
     /// How it behaves.
