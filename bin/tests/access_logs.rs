@@ -346,43 +346,39 @@ fn a_listener_logs_a_connection_without_a_filter_chain() {
     assert_eq!(logs.read("log"), "NR filter_chain_not_found\n");
 }
 
-#[test]
-fn a_slow_request_has_periodic_entries() {
-    let slow = "HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf";
-    let (origin, logs) = (Origin::that_says(slow), Logs::new());
-    let format = text("%ACCESS_LOG_TYPE% %RESPONSE_CODE_DETAILS% %BYTES_SENT%\n");
-    let config = Config::to(&origin)
-        .manager(&logs_to(&[logs.path("log")], &format))
-        .manager("access_log_options: { access_log_flush_interval: 0.1s }")
-        .flags(&SOON);
-    let proxy = Proxy::with(config);
+/// A slow request has periodic entries and one for its end; `prefix` is that of their types.
+fn slow_request_is_logged(logs: &Logs, config: Config, prefix: &str, periodic: &str) {
+    let proxy = Proxy::with(config.flags(&SOON));
     let mut client = proxy.connect();
     client.ask("/");
     wait_until("two entries", || logs.lines("log").len() >= 2);
     client.cut();
-    wait_until("the last entry", || logs.read("log").contains("DownstreamEnd"));
+    let end = format!("{prefix}End");
+    wait_until("the last entry", || logs.read("log").contains(&end));
     let lines = logs.lines("log");
-    assert!(lines[..2].iter().all(|line| line == "DownstreamPeriodic via_upstream 4"), "{lines:?}");
-    assert_eq!(lines.iter().filter(|line| line.starts_with("DownstreamEnd")).count(), 1);
+    assert!(lines[..2].iter().all(|line| line == periodic), "{lines:?}");
+    assert_eq!(lines.iter().filter(|line| line.starts_with(&end)).count(), 1);
+}
+
+const SLOW: &str = "HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf";
+
+#[test]
+fn a_slow_request_has_periodic_entries() {
+    let (origin, logs) = (Origin::that_says(SLOW), Logs::new());
+    let format = text("%ACCESS_LOG_TYPE% %RESPONSE_CODE_DETAILS% %BYTES_SENT%\n");
+    let config = Config::to(&origin)
+        .manager(&logs_to(&[logs.path("log")], &format))
+        .manager("access_log_options: { access_log_flush_interval: 0.1s }");
+    slow_request_is_logged(&logs, config, "Downstream", "DownstreamPeriodic via_upstream 4");
 }
 
 #[test]
 fn a_slow_request_to_a_host_has_periodic_entries() {
-    let slow = "HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf";
-    let (origin, logs) = (Origin::that_says(slow), Logs::new());
+    let (origin, logs) = (Origin::that_says(SLOW), Logs::new());
     let format = text("%ACCESS_LOG_TYPE% %RESPONSE_CODE% %BYTES_RECEIVED%\n");
     let log = logs_to(&[logs.path("log")], &format).replacen("access_log", "upstream_log", 1);
     let config = Config::to(&origin)
         .router(&log)
-        .router("upstream_log_options: { upstream_log_flush_interval: 0.1s }")
-        .flags(&SOON);
-    let proxy = Proxy::with(config);
-    let mut client = proxy.connect();
-    client.ask("/");
-    wait_until("two entries", || logs.lines("log").len() >= 2);
-    client.cut();
-    wait_until("the last entry", || logs.read("log").contains("UpstreamEnd"));
-    let lines = logs.lines("log");
-    assert!(lines[..2].iter().all(|line| line == "UpstreamPeriodic 200 4"), "{lines:?}");
-    assert_eq!(lines.iter().filter(|line| line.starts_with("UpstreamEnd")).count(), 1);
+        .router("upstream_log_options: { upstream_log_flush_interval: 0.1s }");
+    slow_request_is_logged(&logs, config, "Upstream", "UpstreamPeriodic 200 4");
 }
